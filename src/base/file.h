@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* file.h - whole files: bounded read, atomic write */
+#pragma once
+
+#include "base/err.h"
+
+#include <stddef.h>
+#include <sys/types.h>
+
+/* Reads the whole file at @path relative to @dirfd (AT_FDCWD for none) into a
+ * NUL-terminated buffer that the caller frees. Errors: as open(2) and read(2);
+ * -EFBIG above @limit bytes; -EINVAL when it is not a regular file (a fifo in
+ * its place must not block us). */
+int file_read(int dirfd, const char *path, size_t limit, char **ret_text, size_t *ret_len,
+	      struct err *err);
+
+/* Replaces @path by @text through a temporary file in the same directory,
+ * fsync(2) and rename(2): a reader sees the old text or the new one, also after
+ * a crash. Creates missing parent directories (mode 0755). */
+int file_write_atomic(const char *path, const char *text, mode_t mode, struct err *err);

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* uplink.h - which NIC and which addresses carry the overlay
+ *
+ * COMPAT.md section 2, "Interface choice": each --iface (name or IP); each
+ * --iface-regex (on addresses, then on names); --iface-can-reach; the interface of
+ * the default route (lowest metric; every nexthop of a multipath route counts).
+ * The choice is a pure function of a snapshot of links, addresses and routes.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "kernel/addr.h"
+#include "kernel/link.h"
+#include "kernel/route.h"
+#include "net/ip.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct options;
+
+/* What the kernel said. Arrays are owned by the snapshot. */
+struct uplink_world {
+	struct link *links;
+	size_t n_links;
+	struct addr *addrs;
+	size_t n_addrs;
+	struct route *defaults; /* default routes of both families */
+	size_t n_defaults;
+	int can_reach_ifindex;    /* answer to the route lookup of --iface-can-reach, 0: none */
+	struct ip can_reach_source;
+};
+
+#define UPLINK_ONLINK_MAX 16
+
+struct uplink {
+	int ifindex;
+	char name[IFNAMSIZ];
+	unsigned mtu;
+	bool up;
+	struct ip addr[IP_FAMILY_COUNT];      /* the NIC's own address */
+	struct ip public_ip[IP_FAMILY_COUNT]; /* what peers are told */
+	/* prefixes of the NIC's addresses: who is on the same L2 */
+	struct ip_net onlink[UPLINK_ONLINK_MAX];
+	size_t n_onlink;
+};
+
+/* Takes the snapshot through @nl; @can_reach unset: no route lookup. Caller calls
+ * uplink_world_done(). 0 or -errno. */
+int uplink_world_read(struct netlink *nl, const struct ip *can_reach,
+		      struct uplink_world *ret_world, struct err *err);
+void uplink_world_done(struct uplink_world *world);
+
+/* Chooses for the enabled families. 0; -EAGAIN when it may come (no such interface,
+ * no default route, no address yet: wait for it, the error says for what); -EINVAL
+ * when it can never be (a regex that does not compile). */
+int uplink_choose(const struct options *options, const bool enabled[IP_FAMILY_COUNT],
+		  const struct uplink_world *world, struct uplink *ret_uplink, struct err *err);
+
+bool uplink_equal(const struct uplink *a, const struct uplink *b);
+/* Whether @ip is on the NIC's own L2: inside one of its prefixes. */
+bool uplink_is_onlink(const struct uplink *uplink, const struct ip *ip);

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* addr.h - addresses of devices */
+#pragma once
+
+#include "kernel/netlink.h"
+#include "net/ip.h"
+
+#include <stdbool.h>
+
+struct addr {
+	int ifindex;
+	struct ip_net net;     /* the address with its prefix length, host bits kept */
+	unsigned char scope;   /* RT_SCOPE_* */
+	bool deprecated;       /* preferred lifetime over, or IPv6 DAD failed or not done */
+	bool temporary;        /* IPv6 privacy address, or a secondary IPv4 address */
+};
+
+/* From RTM_NEWADDR or RTM_DELADDR. 0 or -EINVAL. */
+int addr_parse(const struct nlmsghdr *msg, struct addr *ret_addr);
+/* All addresses of a family; IP_NONE: of both. */
+struct nlmsghdr *addr_put_dump(void *buf, enum ip_family family);
+/* Adds, without duplicate address detection; existing is success. */
+struct nlmsghdr *addr_put_add(void *buf, int ifindex, const struct ip_net *net);
+struct nlmsghdr *addr_put_delete(void *buf, int ifindex, const struct ip_net *net);

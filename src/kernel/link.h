@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* link.h - network devices: what rtnetlink says of one, and how to ask for one
+ *
+ * Encoders write a complete message at @buf (NETLINK_MESSAGE_MAX bytes, zeroed)
+ * and return it; decoders return 0 or -EINVAL and never log.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "kernel/netlink.h"
+#include "net/ip.h"
+#include "net/mac.h"
+
+#include <net/if.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define LINK_KIND_MAX  16
+#define LINK_ALIAS_MAX 128
+
+/* What a vxlan device is made of (IFLA_VXLAN_*). */
+struct link_vxlan {
+	uint32_t vni;
+	uint16_t port;      /* UDP destination port, host order */
+	int lower_ifindex;  /* the uplink that carries it; 0: none */
+	struct ip local;    /* source of outer packets; unset: none */
+	bool learning;
+	bool gbp;
+};
+
+struct link {
+	int ifindex;
+	char name[IFNAMSIZ];
+	char kind[LINK_KIND_MAX]; /* "vxlan", "bridge"; "" for a NIC */
+	char alias[LINK_ALIAS_MAX];
+	unsigned mtu;
+	struct mac mac;
+	bool up; /* IFF_UP: set up by the administrator */
+	bool loopback;
+	struct link_vxlan vxlan; /* when kind is "vxlan" */
+};
+
+/* From RTM_NEWLINK or RTM_DELLINK. Messages of other families (bridge ports,
+ * AF_BRIDGE) are -ENOMSG. */
+int link_parse(const struct nlmsghdr *msg, struct link *ret_link);
+
+/* Dump of all devices; one device by name. */
+struct nlmsghdr *link_put_dump(void *buf);
+struct nlmsghdr *link_put_get(void *buf, const char *name);
+
+/* Creates @link as a vxlan device, up, with its MAC, MTU and alias. */
+struct nlmsghdr *link_put_create_vxlan(void *buf, const struct link *link);
+/* Changes on device @ifindex: the whole of MTU, MAC, alias, up. */
+struct nlmsghdr *link_put_change(void *buf, int ifindex, const struct link *link);
+/* Changes what a living vxlan device can change: local address, lower device, learning. */
+struct nlmsghdr *link_put_change_vxlan(void *buf, int ifindex, const struct link *link);
+struct nlmsghdr *link_put_delete(void *buf, int ifindex);
+
+/* Transmit checksum offload, by ETHTOOL_GTXCSUM and ETHTOOL_STXCSUM. 0 or -errno. */
+int link_get_tx_checksum(const char *name, bool *ret_on);
+int link_set_tx_checksum(const char *name, bool on);
