@@ -42,7 +42,7 @@ int notify_send(const char *state, struct err *err)
 	const char *path = getenv("NOTIFY_SOCKET");
 	_cleanup_close_ int fd = -1;
 	struct sockaddr_un sun;
-	socklen_t len;
+	socklen_t len = 0;
 	int r;
 
 	if (!path || !*path)
