@@ -9,8 +9,9 @@
 #include <regex.h>
 #include <string.h>
 
-/* Limit on the product of all {m,n}: regcomp() copies what is repeated. */
-#define REPEAT_MAX 1000
+/* Limit on the copies that regcomp() makes of what is repeated: nested repetitions
+ * multiply, and a short text could ask for gigabytes. */
+#define COPIES_MAX 256
 
 struct pattern {
 	regex_t regex;
@@ -21,7 +22,9 @@ struct rewrite {
 	const char *in;
 	char out[PATTERN_MAX_BYTES * 8];
 	size_t n;
-	unsigned long repeats;
+	unsigned depth; /* of parentheses */
+	unsigned long copies;
+	enum { LAST_ATOM, LAST_GROUP, LAST_QUANTIFIER } last;
 };
 
 static void put(struct rewrite *rw, const char *text, size_t n)
@@ -127,6 +130,7 @@ static int rewrite_bracket(struct rewrite *rw, struct err *err)
 static int rewrite_group(struct rewrite *rw, struct err *err)
 {
 	put(rw, "(", 1);
+	rw->depth++;
 	if (rw->in[0] != '?')
 		return 0;
 	if (rw->in[1] != ':')
@@ -135,19 +139,62 @@ static int rewrite_group(struct rewrite *rw, struct err *err)
 	return 0;
 }
 
-/* {m,n}; @rw->in is at m. Only counts, the text itself stays. */
-static int count_repeats(struct rewrite *rw, struct err *err)
+/* What regcomp() makes of a quantifier: copies of the atom before it. `+` is two. */
+static unsigned long count_copies(char quantifier, const char *behind)
 {
-	unsigned long most = 1;
+	unsigned long most = quantifier == '+' ? 2 : 1;
 
-	for (const char *c = rw->in; isdigit((unsigned char)*c) || *c == ','; c++) {
+	if (quantifier != '{')
+		return most;
+	for (const char *c = behind; isdigit((unsigned char)*c) || *c == ','; c++) {
 		unsigned long count = strtoul(*c == ',' ? c + 1 : c, NULL, 10);
 
 		most = count > most ? count : most;
-		if (most > REPEAT_MAX || rw->repeats * most > REPEAT_MAX)
-			return err_set(err, -EINVAL, "repeats more than %d times", REPEAT_MAX);
+		if (most > COPIES_MAX)
+			break;
 	}
-	rw->repeats *= most;
+	return most;
+}
+
+/* One of *+?{; @rw->in is behind it. */
+static int rewrite_quantifier(struct rewrite *rw, char c, struct err *err)
+{
+	unsigned long copies = count_copies(c, rw->in);
+
+	if (rw->last == LAST_QUANTIFIER)
+		return err_set(err, -EINVAL, "one repetition follows another");
+	/* A repeated letter adds to the size, a repeated group multiplies it. */
+	if (rw->last == LAST_GROUP || c == '{')
+		rw->copies *= copies;
+	if (rw->copies > COPIES_MAX)
+		return err_set(err, -EINVAL, "repeats more than %d times", COPIES_MAX);
+	put(rw, &c, 1);
+	while (c == '{' && (isdigit((unsigned char)*rw->in) || *rw->in == ','))
+		put(rw, rw->in++, 1);
+	if (c == '{' && *rw->in == '}')
+		put(rw, rw->in++, 1);
+	if (*rw->in == '?') /* lazy or greedy: whether there is a match is the same */
+		rw->in++;
+	rw->last = LAST_QUANTIFIER;
+	return 0;
+}
+
+static int rewrite_one(struct rewrite *rw, struct err *err)
+{
+	char c = *rw->in++;
+
+	if (strchr("*+?{", c))
+		return rewrite_quantifier(rw, c, err);
+	rw->last = c == ')' ? LAST_GROUP : LAST_ATOM;
+	if (c == '\\')
+		return rewrite_escape(rw, err);
+	if (c == '[')
+		return rewrite_bracket(rw, err);
+	if (c == '(')
+		return rewrite_group(rw, err);
+	if (c == ')' && rw->depth-- == 0)
+		return err_set(err, -EINVAL, "a parenthesis is closed that was not opened");
+	put(rw, &c, 1);
 	return 0;
 }
 
@@ -155,24 +202,8 @@ static int rewrite(struct rewrite *rw, struct err *err)
 {
 	int r = 0;
 
-	while (r == 0 && *rw->in) {
-		char c = *rw->in++;
-
-		if (c == '\\') {
-			r = rewrite_escape(rw, err);
-		} else if (c == '[') {
-			r = rewrite_bracket(rw, err);
-		} else if (c == '(') {
-			r = rewrite_group(rw, err);
-		} else {
-			put(rw, &c, 1);
-			if (c == '{')
-				r = count_repeats(rw, err);
-			/* Lazy or greedy: whether there is a match is the same. */
-			if (strchr("*+?}", c) && *rw->in == '?')
-				rw->in++;
-		}
-	}
+	while (r == 0 && *rw->in)
+		r = rewrite_one(rw, err);
 	rw->out[rw->n] = '\0';
 	return r;
 }
@@ -180,7 +211,7 @@ static int rewrite(struct rewrite *rw, struct err *err)
 int pattern_new(const char *text, struct pattern **ret_pattern, struct err *err)
 {
 	int flags = REG_EXTENDED | REG_NOSUB, r;
-	struct rewrite rw = {.in = text, .repeats = 1};
+	struct rewrite rw = {.in = text, .copies = 1};
 	struct pattern *pattern;
 	char reason[128];
 
