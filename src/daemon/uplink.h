@@ -27,7 +27,7 @@ struct uplink_world {
 	size_t n_addrs;
 	struct route *defaults; /* default routes of both families */
 	size_t n_defaults;
-	int can_reach_ifindex;    /* answer to the route lookup of --iface-can-reach, 0: none */
+	int can_reach_ifindex; /* answer to the route lookup of --iface-can-reach, 0: none */
 	struct ip can_reach_source;
 };
 
