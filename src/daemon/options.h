@@ -23,40 +23,67 @@ enum tx_checksum { TX_CHECKSUM_AUTO, TX_CHECKSUM_ON, TX_CHECKSUM_OFF, TX_CHECKSU
 
 /* Strings are borrowed from argv, the environment or the defaults; "" is unset. */
 struct options {
+	/* store */
 	const char *subnet_dir;
+	const char *etcd_endpoints; /* comma separated */
+	const char *etcd_prefix;
+	const char *etcd_keyfile;
+	const char *etcd_certfile;
+	const char *etcd_cafile;
+	const char *etcd_username;
+	const char *etcd_password; /* secret: never in a log line or an error */
+	bool kube_subnet_mgr;
+	const char *kube_api_url;
+	const char *kube_annotation_prefix;
+	const char *kubeconfig_file;
+	const char *net_config_path;
+	bool set_node_network_unavailable;
+	int subnet_lease_renew_margin_min;
+	const char *subnet_file;
+
+	/* uplink */
 	struct options_list iface;
 	struct options_list iface_regex;
 	struct ip iface_can_reach;
 	struct ip public_ip[IP_FAMILY_COUNT];
-	const char *subnet_file;
-	int subnet_lease_renew_margin_min;
-	bool ip_masq;
+
+	/* data path */
 	bool ip_blackhole_route;
 	enum tx_checksum tx_checksum;
 	bool peer_filter;
+
+	/* rules */
+	bool ip_masq;
+	bool ip_masq_fully_random_disable;
+	bool iptables_forward_rules;
+	int iptables_resync_s;
+
+	/* health, log */
 	struct ip healthz_ip;
 	int healthz_port; /* 0: off */
+	int verbosity;
+	const char *vmodule; /* for log_set_vmodule(), which checks it */
+	const char *log_backtrace_at;
 	bool version;
 	bool help;
-	int verbosity;
-	const char *vmodule;
-};
 
-enum options_result {
-	OPTIONS_RUN,
-	OPTIONS_USAGE, /* unknown flag, bad value: exit code 2 */
+	char *list_storage; /* the comma separated variable behind `iface`, cut up; owned */
 };
 
 /* Reads argv (Go style: -x, --x, --x=v, --x v; booleans --x, --x=false; `--` ends)
- * over the environment (FLANNELD_X) over the defaults. 0, or -EINVAL with an error
- * naming flag (or variable), value and what is right. */
+ * over the environment (FLANNELD_X; an empty variable is no variable) over the
+ * defaults. After --help or --version the environment is not looked at: neither may
+ * fail for it. 0, or -EINVAL with an error naming flag (or variable), value and what
+ * is right; never the value of a secret. Caller calls options_done(). */
 int options_parse(int argc, char *const *argv, char *const *envp, struct options *ret_options,
 		  struct err *err);
+void options_done(struct options *options);
 
-/* The first flag that was used and belongs to a feature this build lacks, with the
- * feature in words in *@ret_feature; NULL: none. */
+/* The first flag that is not at its default and belongs to a feature this build
+ * lacks, with the feature in words in *@ret_feature; NULL: none. A boolean that is
+ * off asks for nothing, whatever its default. */
 const char *options_unsupported(const struct options *options, const char **ret_feature);
 
 void options_print_help(FILE *out);
-/* The man page flanneld(8), in mdoc or man macros. */
+/* The man page flanneld(8), in man macros. */
 void options_print_man(FILE *out);

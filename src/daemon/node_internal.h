@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* node_internal.h - the node's insides, shared by node.c (config, uplink, lease) and
+ * node_plan.c (what is wanted)
+ */
+#pragma once
+
+#include "backend/backend.h"
+#include "daemon/node.h"
+#include "model/peers.h"
+#include "model/subnet_file.h"
+#include "reconcile/reconciler.h"
+#include "rules/peer_filter.h"
+#include "store/store.h"
+
+/* The peer filter of one device. */
+struct node_filter {
+	uint8_t device; /* slot; DEVICE_NONE: unused */
+	struct peer_filter filter;
+	bool has_set;
+	char *listing; /* the table as nft lists it with the rule; NULL: no rule yet */
+};
+
+struct node {
+	struct loop *loop;
+	const struct options *options;
+	struct health *health;
+	node_fatal_fn fatal;
+	void *userdata;
+	bool dead; /* fatal was called: nothing is done any more */
+
+	struct store *store;
+	struct peers *peers;
+	struct reconciler *reconciler;
+	struct event *uplink_timer; /* look at the uplink again */
+	struct event *file_timer;   /* write the subnet file again */
+	struct event *filter_timer; /* look at the peer filters */
+
+	struct netconf conf; /* in force */
+	bool has_conf;
+	struct netconf first_conf; /* read, but there is no uplink yet */
+	bool has_first_conf;
+	struct uplink uplink;
+	bool has_uplink;
+	struct backend backend; /* in force */
+	bool has_backend;
+	struct backend previous; /* left, but some peers still publish it */
+	bool has_previous;
+	struct lease own;
+	bool has_own;
+	bool synced; /* the peer table is complete */
+
+	struct node_filter filter[2 * IP_FAMILY_COUNT];
+	bool filter_failed; /* and it was said */
+
+	struct subnet_file old_file; /* found at the start */
+	bool has_old_file;
+	char *file_text; /* last written */
+	int network_lock; /* abstract socket */
+	struct ip_net locked_network;
+};
+
+/* node_plan.c */
+/* Devices, own entries and all peers are wanted anew. */
+void node_plan_all(struct node *node);
+/* The same for the first time: every peer of the first complete list is news. */
+void node_plan_first(struct node *node);
+/* peers_changed_fn */
+void node_plan_peer(const char *key, const struct lease *before, const struct lease *after,
+		    void *node);
+/* Wants the devices of the backend in force; gives up those of @before (NULL: none)
+ * that it does not share. */
+void node_plan_devices(struct node *node, const struct backend *before);
+/* Gives up those devices of @before that no backend in use shares. */
+void node_plan_give_up(struct node *node, const struct backend *before);
+/* Gives up the previous backend when no peer publishes it any more. */
+void node_plan_drop_previous(struct node *node);
+
+/* node_filter.c */
+/* @device, as @link says, gets a peer filter (or, switched off, loses it). */
+void node_filter_want(struct node *node, uint8_t device, const struct link *link);
+/* The device goes; so does its filter. */
+void node_filter_unwant(struct node *node, uint8_t device);
+/* The sets are filled: the rules may drop. */
+void node_filter_activate(struct node *node);
+/* Somebody touched a table: restores what is not as it was. */
+void node_filter_check(struct node *node);
+void node_filter_done(struct node *node);

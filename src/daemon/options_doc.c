@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* options_doc.c - the option table for people: --help and flanneld(8)
+ *
+ * The man page's running text is roff, written out below; its OPTIONS section and
+ * the help come from the table, so that a flag cannot exist undocumented.
+ */
+#include "daemon/options.h"
+#include "daemon/options_table.h"
+
+#include <string.h>
+
+#define HELP_COLUMNS 80
+#define HELP_INDENT  8
+
+/* @text in lines of at most HELP_COLUMNS, indented. */
+static void print_wrapped(FILE *out, const char *text)
+{
+	size_t column = 0;
+
+	while (*text) {
+		size_t n = strcspn(text, " ");
+
+		if (column && column + 1 + n > HELP_COLUMNS) {
+			(void)fputc('\n', out);
+			column = 0;
+		}
+		if (column) {
+			(void)fputc(' ', out);
+			column++;
+		} else {
+			column = (size_t)fprintf(out, "%*s", HELP_INDENT, "");
+		}
+		column += (size_t)fprintf(out, "%.*s", (int)n, text);
+		text += n;
+		text += strspn(text, " ");
+	}
+	(void)fputc('\n', out);
+}
+
+static void print_help_row(FILE *out, const struct option_row *row)
+{
+	(void)fprintf(out, "  ");
+	if (row->alias)
+		(void)fprintf(out, "-%c, ", row->alias);
+	(void)fprintf(out, "%s%s", row->name[1] ? "--" : "-", row->name);
+	if (row->arg)
+		(void)fprintf(out, "%c%s", row->name[1] ? '=' : ' ', row->arg);
+	if (*row->fallback && strcmp(row->fallback, "false") != 0)
+		(void)fprintf(out, "  (default %s)", row->fallback);
+	(void)fputc('\n', out);
+	print_wrapped(out, row->help);
+	if (row->needs)
+		(void)fprintf(out, "%*sNot in this build: %s.\n", HELP_INDENT, "", row->needs);
+}
+
+void options_print_help(FILE *out)
+{
+	(void)fprintf(out, "Usage: flanneld [OPTION]...\n"
+			   "Joins this host to the network of its peers: leases a subnet, carries "
+			   "its pods' packets.\n");
+	for (const struct option_row *row = option_rows; row < option_rows + option_n_rows; row++) {
+		if (row->type == OPTION_HEADING)
+			(void)fprintf(out, "\n%s:\n", row->help);
+		else
+			print_help_row(out, row);
+	}
+	(void)fprintf(out,
+		      "\nA boolean is switched off by --name=false. Every option can be set by "
+		      "a variable\ninstead: --subnet-dir is FLANNELD_SUBNET_DIR. More: "
+		      "flanneld(8).\n");
+}
+
+/* Plain text as roff: nothing in it is a command or changes its look. */
+static void print_roff(FILE *out, const char *text)
+{
+	for (const char *c = text; *c; c++) {
+		if (c == text && (*c == '.' || *c == '\''))
+			(void)fputs("\\&", out);
+		if (*c == '\\')
+			(void)fputs("\\e", out);
+		else if (*c == '-')
+			(void)fputs("\\-", out);
+		else
+			(void)fputc(*c, out);
+	}
+}
+
+static void print_man_row(FILE *out, const struct option_row *row)
+{
+	(void)fputs(".TP\n", out);
+	if (row->alias)
+		(void)fprintf(out, "\\fB\\-%c\\fR, ", row->alias);
+	(void)fprintf(out, "\\fB%s", row->name[1] ? "\\-\\-" : "\\-");
+	print_roff(out, row->name);
+	(void)fputs("\\fR", out);
+	if (row->arg) {
+		(void)fprintf(out, "%c\\fI", row->name[1] ? '=' : ' ');
+		print_roff(out, row->arg);
+		(void)fputs("\\fR", out);
+	}
+	(void)fputc('\n', out);
+	print_roff(out, row->help);
+	(void)fputc('\n', out);
+	if (row->type == OPTION_INT)
+		(void)fprintf(out, "From %d to %d.\n", row->min, row->max);
+	if (*row->fallback) {
+		(void)fputs("Default: ", out);
+		print_roff(out, row->fallback);
+		(void)fputs(".\n", out);
+	}
+	if (row->needs)
+		(void)fprintf(out, "Not in this build, which lacks %s.\n", row->needs);
+}
+
+static const char man_head[] =
+	".TH FLANNELD 8 \"\" weft \"Weft\"\n"
+	".SH NAME\n"
+	"flanneld \\- network daemon of a container host\n"
+	".SH SYNOPSIS\n"
+	".B flanneld\n"
+	".RI [ OPTION ]...\n"
+	".SH DESCRIPTION\n"
+	"Every host that runs\n"
+	".B flanneld\n"
+	"with the same store leases a subnet of one large network and gives its pods\n"
+	"addresses from it.\n"
+	".B flanneld\n"
+	"programs the kernel so that a pod reaches every other pod by that pod's own\n"
+	"address, whichever host it is on.\n"
+	".PP\n"
+	"The daemon compares what the leases ask for with what the kernel has, and repairs\n"
+	"the difference: a peer that joined, a route that somebody deleted and a tunnel\n"
+	"device that vanished are treated alike. The data path is the kernel's; it goes on\n"
+	"working while the daemon is stopped.\n"
+	".PP\n"
+	".B flanneld\n"
+	"needs the capability CAP_NET_ADMIN.\n"
+	".SH OPTIONS\n"
+	"Options are written\n"
+	".BI \\-\\-name= value\n"
+	"or\n"
+	".BI \\-\\-name \" value\" ;\n"
+	"one dash is as good as two. A boolean stands alone, or as\n"
+	".BR \\-\\-name=false .\n"
+	"There are no other arguments.\n";
+
+static const char man_environment[] =
+	".SH ENVIRONMENT\n"
+	"Every option has a variable: its name in upper case after FLANNELD_, with\n"
+	"underscores for dashes.\n"
+	".B FLANNELD_SUBNET_DIR\n"
+	"is\n"
+	".BR \\-\\-subnet\\-dir .\n"
+	"An option on the command line wins; an empty variable does not count.\n"
+	".B FLANNELD_IFACE\n"
+	"may hold several values, comma separated;\n"
+	".B FLANNELD_IFACE_REGEX\n"
+	"is one regular expression, commas included.\n"
+	".TP\n"
+	".B NODE_NAME\n"
+	"The name of this node in Kubernetes.\n"
+	".TP\n"
+	".BR POD_NAME ,\\  POD_NAMESPACE\n"
+	"Without NODE_NAME: the pod that the daemon runs in, from which the node's name is\n"
+	"read.\n"
+	".TP\n"
+	".BR EVENT_QUEUE_DEPTH ,\\  CONT_WHEN_CACHE_NOT_READY\n"
+	"Accepted for compatibility, without effect: there is no queue that could be too\n"
+	"short, and the daemon always waits for its peers without blocking.\n"
+	".TP\n"
+	".B NOTIFY_SOCKET\n"
+	"Where\n"
+	".BR systemd (1)\n"
+	"is told READY=1, STATUS= and STOPPING=1; see\n"
+	".BR sd_notify (3).\n";
+
+static const char man_files[] =
+	".SH FILES\n"
+	".TP\n"
+	".I /run/flannel/subnet.env\n"
+	"Written when the subnet is known, replaced as a whole:\n"
+	".IP\n"
+	".EX\n"
+	"FLANNEL_NETWORK=10.5.0.0/16\n"
+	"FLANNEL_SUBNET=10.5.52.1/24\n"
+	"FLANNEL_MTU=1450\n"
+	"FLANNEL_IPMASQ=false\n"
+	".EE\n"
+	".IP\n"
+	"With IPv6 also FLANNEL_IPV6_NETWORK and FLANNEL_IPV6_SUBNET. After a restart the\n"
+	"daemon asks for the subnet that is in this file.\n"
+	".TP\n"
+	".IR DIR /config\n"
+	"The network config, with\n"
+	".BI \\-\\-subnet\\-dir= DIR\\fR.\n"
+	".TP\n"
+	".IR DIR /subnets/\n"
+	"One lease a file.\n"
+	".SH STORE\n"
+	"The directory of\n"
+	".B \\-\\-subnet\\-dir\n"
+	"holds the same JSON that etcd would. It may be shared between hosts, or filled by\n"
+	"whatever distributes files. The daemon sees changes at once.\n"
+	".PP\n"
+	".I config\n"
+	"describes the network; keys match in any case:\n"
+	".PP\n"
+	".in +4n\n"
+	".EX\n"
+	"{\n"
+	"  \"Network\": \"10.5.0.0/16\",\n"
+	"  \"SubnetLen\": 24,\n"
+	"  \"Backend\": { \"Type\": \"vxlan\", \"DirectRouting\": true }\n"
+	"}\n"
+	".EE\n"
+	".in\n"
+	".PP\n"
+	"For IPv6 add\n"
+	".B EnableIPv6\n"
+	"and\n"
+	".BR IPv6Network ;\n"
+	"without IPv4, set\n"
+	".B EnableIPv4\n"
+	"to false.\n"
+	".BR SubnetMin \" and \" SubnetMax\n"
+	"narrow the range that leases come from.\n"
+	".PP\n"
+	"A lease is a file in\n"
+	".I subnets\n"
+	"whose name is the subnet with a dash for the slash; in dual-stack both subnets,\n"
+	"joined by an ampersand, as in\n"
+	".IR 10.5.52.0\\-24&fc00:1::\\-64 .\n"
+	"The file\n"
+	".I subnets/10.5.52.0\\-24\n"
+	"may hold:\n"
+	".PP\n"
+	".in +4n\n"
+	".EX\n"
+	"{\n"
+	"  \"PublicIP\": \"192.168.64.3\",\n"
+	"  \"BackendType\": \"vxlan\",\n"
+	"  \"BackendData\": { \"VNI\": 1, \"VtepMAC\": \"c6:d2:32:6f:8f:44\" },\n"
+	"  \"Expiration\": \"2026-02-21T14:31:23Z\"\n"
+	"}\n"
+	".EE\n"
+	".in\n"
+	".PP\n"
+	"A lease without\n"
+	".B Expiration\n"
+	"is a reservation: the subnet belongs to the host with that\n"
+	".B PublicIP\n"
+	"for good. A record that cannot be read is named in the log and affects no other.\n";
+
+static const char man_tail[] =
+	".SH SIGNALS\n"
+	".TP\n"
+	".BR SIGTERM ,\\  SIGINT\n"
+	"Exit with status 0 within a second. Devices, routes and rules stay, and the pods\n"
+	"stay connected; the next start takes them over.\n"
+	".SH HEALTH\n"
+	"With\n"
+	".B \\-\\-healthz\\-port\n"
+	"a small HTTP server answers from the first moment on:\n"
+	".TP\n"
+	".B /healthz\n"
+	"200 while the daemon runs.\n"
+	".TP\n"
+	".B /readyz\n"
+	"200 when the network is programmed and in step with the store; 503 otherwise, with\n"
+	"what is missing in words.\n"
+	".SH EXIT STATUS\n"
+	".TP\n"
+	".B 0\n"
+	"Ended by a signal, or after\n"
+	".BR \\-\\-help \" or \" \\-\\-version .\n"
+	".TP\n"
+	".B 1\n"
+	"The network cannot work as configured; the last line of the log says why.\n"
+	".TP\n"
+	".B 2\n"
+	"Wrong usage: an unknown option or a bad value.\n"
+	".PP\n"
+	"Whatever may come by itself, such as a config, an address or a default route, is\n"
+	"waited for.\n"
+	".SH EXAMPLES\n"
+	"A network between hosts that share\n"
+	".IR /srv/weft :\n"
+	".PP\n"
+	".in +4n\n"
+	".EX\n"
+	"# mkdir \\-p /srv/weft\n"
+	"# echo \\(aq{\"Network\": \"10.5.0.0/16\", \"Backend\": {\"Type\": \"vxlan\"}}\\(aq \\e\n"
+	"      >/srv/weft/config\n"
+	"# flanneld \\-\\-subnet\\-dir=/srv/weft\n"
+	".EE\n"
+	".in\n"
+	".PP\n"
+	"Over the interface of a private network, with a health server:\n"
+	".PP\n"
+	".in +4n\n"
+	".EX\n"
+	"# flanneld \\-\\-subnet\\-dir=/srv/weft \\-\\-iface\\-regex=\\(aq^192\\e.168\\e.\\(aq "
+	"\\e\n"
+	"      \\-\\-healthz\\-port=8081\n"
+	"# curl http://127.0.0.1:8081/readyz\n"
+	".EE\n"
+	".in\n"
+	".SH SEE ALSO\n"
+	".BR ip\\-route (8),\n"
+	".BR bridge (8),\n"
+	".BR systemd.service (5)\n";
+
+void options_print_man(FILE *out)
+{
+	(void)fputs(man_head, out);
+	for (const struct option_row *row = option_rows; row < option_rows + option_n_rows; row++) {
+		if (row->type == OPTION_HEADING)
+			(void)fprintf(out, ".SS %s\n", row->help);
+		else
+			print_man_row(out, row);
+	}
+	(void)fputs(man_environment, out);
+	(void)fputs(man_files, out);
+	(void)fputs(man_tail, out);
+}
