@@ -14,6 +14,7 @@
 #include "kernel/addr.h"
 #include "kernel/link.h"
 #include "kernel/route.h"
+#include "model/uplink.h"
 #include "net/ip.h"
 
 #include <stdbool.h>
@@ -33,20 +34,6 @@ struct uplink_world {
 	struct ip can_reach_source;
 };
 
-#define UPLINK_ONLINK_MAX 16
-
-struct uplink {
-	int ifindex;
-	char name[IFNAMSIZ];
-	unsigned mtu;
-	bool up;
-	struct ip addr[IP_FAMILY_COUNT];      /* the NIC's own address */
-	struct ip public_ip[IP_FAMILY_COUNT]; /* what peers are told */
-	/* prefixes of the NIC's addresses: who is on the same L2 */
-	struct ip_net onlink[UPLINK_ONLINK_MAX];
-	size_t n_onlink;
-};
-
 /* Takes the snapshot through @nl; @can_reach unset: no route lookup. Caller calls
  * uplink_world_done(). 0 or -errno (-EINTR: it changed all the while). */
 int uplink_world_read(struct netlink *nl, const struct ip *can_reach,
@@ -59,7 +46,3 @@ void uplink_world_done(struct uplink_world *world);
  * when it can never be (a regex that does not compile). Logs nothing. */
 int uplink_choose(const struct options *options, const bool enabled[IP_FAMILY_COUNT],
 		  const struct uplink_world *world, struct uplink *ret_uplink, struct err *err);
-
-bool uplink_equal(const struct uplink *a, const struct uplink *b);
-/* Whether @ip is on the NIC's own L2: inside one of its prefixes. */
-bool uplink_is_onlink(const struct uplink *uplink, const struct ip *ip);

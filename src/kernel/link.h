@@ -48,6 +48,10 @@ int link_parse(const struct nlmsghdr *msg, struct link *ret_link);
 struct nlmsghdr *link_put_dump(void *buf);
 struct nlmsghdr *link_put_get(void *buf, const char *name);
 
+/* A request that no kernel fulfils: one that lacks devices of @kind answers
+ * -EOPNOTSUPP (having tried to load the module), every other -EINVAL. */
+struct nlmsghdr *link_put_probe(void *buf, const char *kind);
+
 /* Creates @link as a vxlan device, up, with its MAC, MTU and alias. */
 struct nlmsghdr *link_put_create_vxlan(void *buf, const struct link *link);
 /* Changes on device @ifindex: the whole of MTU, MAC, alias, up. */

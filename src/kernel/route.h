@@ -32,7 +32,7 @@ struct route {
 	struct route_nexthop nexthop[ROUTE_MAX_NEXTHOPS];
 };
 
-/* From RTM_NEWROUTE or RTM_DELROUTE. -ENOMSG for cached and other clones and for
+/* From RTM_NEWROUTE or RTM_DELROUTE. -ENOMSG for cached and other clones, routes by TOS and
  * families that are not ours; nexthops beyond ROUTE_MAX_NEXTHOPS are dropped. */
 int route_parse(const struct nlmsghdr *msg, struct route *ret_route);
 /* All routes of table main of one family. */

@@ -28,6 +28,9 @@ struct lease {
 	char *backend_data[IP_FAMILY_COUNT];      /* compact JSON text; NULL: none */
 	int64_t expires_s;                        /* Unix time; 0: never (a reservation), or
 						     the store keeps the time itself */
+	int64_t deadline_ms;                      /* loop_now_ms() at which this host stops
+						     believing a peer's lease; 0: never. Not
+						     part of the record */
 };
 
 void lease_done(struct lease *lease);

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* health.c - what is missing, what is wrong: /healthz, /readyz, systemd's STATUS */
+#include "daemon/health.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "daemon/notify.h"
+#include "io/server.h"
+
+#include <stdio.h>
+
+enum condition { MISSING, DEGRADED, GOOD };
+
+struct health {
+	struct server *server;
+	struct {
+		enum condition condition;
+		char what[ERR_TEXT_MAX];
+	} part[HEALTH_PART_COUNT];
+	bool announced;
+	char status[ERR_TEXT_MAX]; /* last told to systemd */
+};
+
+static const char *const part_names[] = {
+	[HEALTH_STORE] = "datastore",      [HEALTH_CONFIG] = "network config",
+	[HEALTH_UPLINK] = "interface",     [HEALTH_LEASE] = "lease",
+	[HEALTH_PEERS] = "peers",          [HEALTH_KERNEL] = "kernel",
+	[HEALTH_FILE] = "subnet file",
+};
+_Static_assert(ARRAY_SIZE(part_names) == HEALTH_PART_COUNT, "a name for each part");
+
+static int serve_healthz(char *text, size_t size, void *userdata)
+{
+	(void)userdata;
+	(void)snprintf(text, size, "flanneld is running\n");
+	return 200;
+}
+
+/* One line for each part in @condition, behind what is in @text. */
+static void list_parts(const struct health *h, enum condition condition, const char *prefix,
+		       char *text, size_t size)
+{
+	for (int i = 0; i < HEALTH_PART_COUNT; i++) {
+		size_t n = strlen(text);
+
+		if (h->part[i].condition == condition)
+			(void)snprintf(text + n, size - n, "%s%s: %s\n", prefix, part_names[i],
+				       h->part[i].what);
+	}
+}
+
+bool health_is_ready(const struct health *h)
+{
+	for (int i = 0; i < HEALTH_PART_COUNT; i++)
+		if (h->part[i].condition == MISSING)
+			return false;
+	return true;
+}
+
+static int serve_readyz(char *text, size_t size, void *userdata)
+{
+	const struct health *h = userdata;
+	bool ready = health_is_ready(h);
+
+	(void)snprintf(text, size, ready ? "flanneld is ready\n" : "flanneld is not ready\n");
+	list_parts(h, MISSING, "missing ", text, size);
+	list_parts(h, DEGRADED, "warning ", text, size);
+	return ready ? 200 : 503;
+}
+
+int health_new(struct loop *loop, const struct ip *ip, uint16_t port, struct health **ret_health,
+	       struct err *err)
+{
+	struct health *h = mem_alloc(1, sizeof(*h));
+	int code;
+
+	h->part[HEALTH_STORE].condition = GOOD; /* until it says otherwise */
+	for (int i = HEALTH_CONFIG; i < HEALTH_PART_COUNT; i++)
+		(void)snprintf(h->part[i].what, sizeof(h->part[i].what), "not there yet");
+	if (port) {
+		code = server_new(loop, ip, port, &h->server, err);
+		if (code) {
+			health_free(h);
+			return err_wrap(err, code, "--healthz-port");
+		}
+		server_route(h->server, "/healthz", serve_healthz, h);
+		server_route(h->server, "/readyz", serve_readyz, h);
+	}
+	*ret_health = h;
+	return 0;
+}
+
+void health_free(struct health *h)
+{
+	if (!h)
+		return;
+	server_free(h->server);
+	free(h);
+}
+
+/* Tells systemd in one line how things stand, when that has changed. */
+static void tell_status(struct health *h)
+{
+	char text[ERR_TEXT_MAX] = "ready", message[ERR_TEXT_MAX + 16];
+
+	for (int i = HEALTH_PART_COUNT - 1; i >= 0; i--)
+		if (h->part[i].condition != GOOD)
+			(void)snprintf(text, sizeof(text), "%s%s: %.440s",
+				       h->part[i].condition == MISSING ? "waiting for " : "",
+				       part_names[i], h->part[i].what);
+	if (!strcmp(text, h->status))
+		return;
+	(void)snprintf(h->status, sizeof(h->status), "%s", text);
+	(void)snprintf(message, sizeof(message), "STATUS=%s", text);
+	(void)notify_send(message, NULL);
+}
+
+static void set_part(struct health *h, enum health_part part, enum condition condition,
+		     const char *what)
+{
+	bool same = h->part[part].condition == condition && !strcmp(h->part[part].what, what);
+
+	if (same)
+		return;
+	h->part[part].condition = condition;
+	(void)snprintf(h->part[part].what, sizeof(h->part[part].what), "%s", what);
+	tell_status(h);
+}
+
+void health_missing(struct health *h, enum health_part part, const char *what)
+{
+	set_part(h, part, MISSING, what);
+}
+
+void health_degraded(struct health *h, enum health_part part, const char *what)
+{
+	set_part(h, part, DEGRADED, what);
+}
+
+void health_good(struct health *h, enum health_part part)
+{
+	set_part(h, part, GOOD, "");
+}
+
+void health_announce(struct health *h)
+{
+	struct err err;
+
+	if (h->announced || !health_is_ready(h))
+		return;
+	h->announced = true;
+	log_info("flannel is ready");
+	if (notify_send("READY=1", &err))
+		log_warning("Telling systemd that we are ready failed: %s; ignoring", err.text);
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* health.h - what is missing, what is wrong: /healthz, /readyz, systemd's STATUS
+ *
+ * Every part of the daemon reports its own condition, in words; health keeps the
+ * newest of each part, logs changes once, and answers.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "io/loop.h"
+#include "net/ip.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum health_part {
+	HEALTH_STORE,   /* datastore */
+	HEALTH_CONFIG,  /* network config */
+	HEALTH_UPLINK,  /* interface choice */
+	HEALTH_LEASE,   /* own lease */
+	HEALTH_PEERS,   /* first complete list of peers */
+	HEALTH_KERNEL,  /* devices, routes, ... */
+	HEALTH_FILE,    /* subnet file */
+	HEALTH_PART_COUNT,
+};
+
+struct health;
+
+/* Answers on @ip:@port from now on; port 0: no server. */
+int health_new(struct loop *loop, const struct ip *ip, uint16_t port, struct health **ret_health,
+	       struct err *err);
+void health_free(struct health *health);
+
+/* The part is not there yet, @what says what is waited for: /readyz is 503. */
+void health_missing(struct health *health, enum health_part part, const char *what);
+/* The part works, but @what is wrong: /readyz stays 200 and names it. */
+void health_degraded(struct health *health, enum health_part part, const char *what);
+void health_good(struct health *health, enum health_part part);
+
+bool health_is_ready(const struct health *health);
+/* Told to systemd, and logged, once: "flannel is ready". Called after the last part
+ * has become good; a no-op before. */
+void health_announce(struct health *health);

@@ -1,0 +1,621 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* node.c - the life of one host
+ *
+ * Theory of operation. Four things arrive in any order and may change at any time:
+ * the network config (store), the uplink (kernel), the own lease (store), the
+ * peers (store). configure() takes the first two and makes a backend of them,
+ * which says what to publish; the store then leases a subnet under it; with that,
+ * node_plan.c says what is wanted. Each stage waits for the one before it and is
+ * run again when that has changed. What cannot be taken over while running is
+ * refused: the last good config stays in force, and health names the reason.
+ * A config that is wrong at the very start ends the daemon.
+ */
+#include "daemon/node_internal.h"
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "daemon/uplink.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#define UPLINK_SETTLE_MS 50 /* a NIC that changes does so in several steps */
+#define FILE_RETRY_MS    5000
+
+/* ---- failures ---- */
+
+/* Refuses what is new and goes on with what was; ends the daemon when there is
+ * nothing to go on with. */
+static void refuse(struct node *node, enum health_part part, const char *why)
+{
+	if (!node->has_backend) {
+		node->dead = true;
+		node->fatal(why, node->userdata);
+		return;
+	}
+	log_error("%s; going on with what was in force before", why);
+	health_degraded(node->health, part, why);
+}
+
+/* ---- subnet file ---- */
+
+static struct subnet_file make_file(const struct node *node)
+{
+	struct subnet_file file = {
+		.mtu = node->backend.ops->mtu(&node->backend),
+		.ip_masq = node->options->ip_masq,
+	};
+
+	for IP_EACH_FAMILY (f) {
+		if (!node->conf.enabled[f])
+			continue;
+		file.network[f] = node->conf.range[f].network;
+		file.subnet[f] = node->own.subnet[f];
+	}
+	return file;
+}
+
+static void write_file(void *userdata)
+{
+	struct node *node = userdata;
+	struct subnet_file file = make_file(node);
+	_cleanup_free_ char *text = subnet_file_format(&file);
+	struct err err;
+
+	if (node->file_text && !strcmp(node->file_text, text) &&
+	    !access(node->options->subnet_file, F_OK))
+		return;
+	if (file_write_atomic(node->options->subnet_file, text, 0644, &err)) {
+		log_warning("Writing the subnet file failed: %s; retrying in %d s", err.text,
+			    FILE_RETRY_MS / 1000);
+		health_missing(node->health, HEALTH_FILE, err.text);
+		loop_timer_set(node->file_timer, FILE_RETRY_MS);
+		return;
+	}
+	log_info("Wrote subnet file to %s", node->options->subnet_file);
+	free(node->file_text);
+	node->file_text = TAKE_PTR(text);
+	health_good(node->health, HEALTH_FILE);
+	health_announce(node->health);
+}
+
+static void read_old_file(struct node *node)
+{
+	_cleanup_free_ char *text = NULL;
+	const char *path = node->options->subnet_file;
+	struct err err;
+	size_t len;
+	int code = file_read(AT_FDCWD, path, SUBNET_FILE_MAX_BYTES, &text, &len, &err);
+
+	if (code == -ENOENT)
+		return;
+	if (!code)
+		code = subnet_file_parse(text, &node->old_file, &err);
+	if (code)
+		log_warning("Ignoring the old subnet file %s: %s", path, err.text);
+	node->has_old_file = !code;
+}
+
+/* ---- one daemon per network ---- */
+
+/* An abstract socket is per network namespace, hence per host, and goes with the
+ * process however it ends. */
+static int lock_network(struct node *node, const struct netconf *conf, struct err *err)
+{
+	const struct ip_net *network =
+		&conf->range[conf->enabled[IP_V4] ? IP_V4 : IP_V6].network;
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	char text[IP_NET_STRLEN];
+	int fd;
+
+	if (node->network_lock >= 0 && ip_net_equal(network, &node->locked_network))
+		return 0;
+	(void)snprintf(addr.sun_path + 1, sizeof(addr.sun_path) - 1, "weft/network/%s",
+		       ip_net_format(network, text));
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return err_sys(err, -errno, "socket");
+	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr))) {
+		int code = -errno;
+
+		close(fd);
+		return code == -EADDRINUSE
+			       ? err_set(err, code,
+					 "another flanneld serves network %s on this host already",
+					 text)
+			       : err_sys(err, code, "locking network %s", text);
+	}
+	if (node->network_lock >= 0)
+		close(node->network_lock);
+	node->network_lock = fd;
+	node->locked_network = *network;
+	return 0;
+}
+
+/* ---- uplink ---- */
+
+static void log_uplink(const struct node *node, const struct uplink *uplink)
+{
+	char addr[IP_STRLEN];
+
+	for IP_EACH_FAMILY (f) {
+		const char *v6 = f == IP_V6 ? "v6 " : "";
+
+		if (!ip_is_set(&uplink->addr[f]))
+			continue;
+		log_info("Using interface with name %s and %saddress %s", uplink->name, v6,
+			 ip_format(&uplink->addr[f], addr));
+		if (ip_is_set(&node->options->public_ip[f]))
+			log_info("Using %s as external address",
+				 ip_format(&uplink->public_ip[f], addr));
+		else
+			log_info("Defaulting external %saddress to interface address (%s)", v6,
+				 ip_format(&uplink->addr[f], addr));
+	}
+}
+
+/* Looks for the uplink that @conf needs. -EAGAIN: not yet, health says for what. */
+static int find_uplink(struct node *node, const struct netconf *conf, struct uplink *ret_uplink,
+		       struct err *err)
+{
+	struct uplink_world world = {0};
+	int code = uplink_world_read(reconciler_netlink(node->reconciler),
+				     &node->options->iface_can_reach, &world, err);
+
+	if (!code)
+		code = uplink_choose(node->options, conf->enabled, &world, ret_uplink, err);
+	uplink_world_done(&world);
+	if (!code)
+		health_good(node->health, HEALTH_UPLINK);
+	return code;
+}
+
+/* No uplink (now): a NIC that is gone comes back, an address is on its way. */
+static void wait_for_uplink(struct node *node, const struct err *err)
+{
+	if (node->has_backend)
+		health_degraded(node->health, HEALTH_UPLINK, err->text);
+	else
+		health_missing(node->health, HEALTH_UPLINK, err->text);
+	log_warning("%s; waiting for it", err->text);
+}
+
+/* ---- backend ---- */
+
+/* The MACs of a vxlan backend: what our record says, what the device has, or one
+ * that is always the same for this host. */
+static void keep_macs(struct node *node, struct backend *backend, const struct lease *record)
+{
+	for IP_EACH_FAMILY (f) {
+		_cleanup_json_ json_t *data = NULL;
+		const struct link *seen;
+		const char *text = NULL;
+		char seed[160], ip[IP_STRLEN];
+		const char *published = record ? record->backend_data[f] : NULL;
+		struct mac *mac = &backend->vxlan.mac[f];
+
+		if (!backend->enabled[f])
+			continue;
+		if (node->has_backend && node->backend.ops == backend->ops) {
+			*mac = node->backend.vxlan.mac[f];
+			if (mac_is_unicast(mac))
+				continue;
+		}
+		if (published && !json_parse_object(published, strlen(published), "", &data, NULL))
+			(void)json_member_string(data, "VtepMAC", &text, NULL);
+		if (text && !mac_parse(text, mac) && mac_is_unicast(mac))
+			continue;
+		seen = reconciler_link(node->reconciler, backend->device[f]);
+		if (seen && !strcmp(seen->kind, "vxlan") && mac_is_unicast(&seen->mac)) {
+			*mac = seen->mac;
+			continue;
+		}
+		(void)snprintf(seed, sizeof(seed), "vtep %s %s", ip_family_name(f),
+			       ip_format(&backend->uplink.public_ip[f], ip));
+		*mac = mac_from_seed(seed);
+	}
+}
+
+static int name_devices(struct node *node, struct backend *backend, struct err *err)
+{
+	struct link link;
+	int slot;
+
+	for IP_EACH_FAMILY (f) {
+		if (!backend->ops->device || !backend->ops->device(backend, f, &link))
+			continue;
+		slot = reconciler_device(node->reconciler, link.name);
+		if (slot < 0)
+			return err_sys(err, slot, "device %s", link.name);
+		backend->device[f] = (uint8_t)slot;
+	}
+	return 0;
+}
+
+static int probe_vxlan(struct node *node, struct err *err)
+{
+	char buf[NETLINK_MESSAGE_MAX] = {0};
+	int code = netlink_request(reconciler_netlink(node->reconciler),
+				   link_put_probe(buf, "vxlan"), NULL, NULL, NULL);
+
+	if (code != -EOPNOTSUPP)
+		return 0;
+	return err_set(err, code,
+		       "Backend vxlan: this kernel has no vxlan devices (kernel module vxlan)");
+}
+
+static struct lease make_attrs(const struct backend *backend)
+{
+	struct lease attrs = {0};
+
+	(void)snprintf(attrs.backend_type, sizeof(attrs.backend_type), "%s", backend->ops->type);
+	for IP_EACH_FAMILY (f) {
+		if (!backend->enabled[f])
+			continue;
+		attrs.public_ip[f] = backend->uplink.public_ip[f];
+		if (backend->ops->publish)
+			attrs.backend_data[f] = backend->ops->publish(backend, f);
+	}
+	return attrs;
+}
+
+static int make_backend(struct node *node, const struct netconf *conf, const struct uplink *uplink,
+			struct backend *ret_backend, struct err *err)
+{
+	struct lease ids = {0}, record = {0};
+	struct backend backend;
+	int code = backend_make(conf, uplink, &backend, err);
+	bool found;
+
+	if (code)
+		return code;
+	backend.peer_filter = node->options->peer_filter;
+	code = backend.ops->device ? probe_vxlan(node, err) : 0;
+	if (!code)
+		code = name_devices(node, &backend, err);
+	if (code)
+		return code;
+	if (backend.ops == &backend_vxlan) {
+		memcpy(ids.public_ip, uplink->public_ip, sizeof(ids.public_ip));
+		found = node->store->ops->find_own(node->store, &ids, &record);
+		keep_macs(node, &backend, found ? &record : NULL);
+		lease_done(&record);
+	}
+	*ret_backend = backend;
+	return 0;
+}
+
+static bool share_a_device(const struct backend *a, const struct backend *b)
+{
+	for IP_EACH_FAMILY (f)
+		for IP_EACH_FAMILY (g)
+			if (a->device[f] && a->device[f] == b->device[g])
+				return true;
+	return false;
+}
+
+/* The new backend takes over; the one before stays for the peers that still publish
+ * it, where the two can stand side by side. */
+static void install_backend(struct node *node, const struct backend *backend)
+{
+	bool had = node->has_backend;
+	struct backend before = node->backend, older = node->previous;
+	bool had_older = node->has_previous;
+	bool keep = had && node->has_own &&
+		    (before.ops != backend->ops || before.vxlan.vni != backend->vxlan.vni) &&
+		    !share_a_device(&before, backend);
+
+	node->backend = *backend;
+	node->has_backend = true;
+	node->has_previous = keep;
+	if (keep) {
+		node->previous = before;
+		node->previous.uplink = backend->uplink;
+	}
+	reconciler_set_uplink(node->reconciler, backend->uplink.name);
+	if (!node->has_own)
+		return; /* the kernel is not touched before the lease is ours */
+	node_plan_devices(node, had && !keep ? &before : NULL);
+	if (had_older && !share_a_device(&older, &node->backend) &&
+	    !(keep && share_a_device(&older, &node->previous)))
+		for IP_EACH_FAMILY (f)
+			if (older.device[f])
+				reconciler_unwant_link(node->reconciler, older.device[f]);
+	node_plan_all(node);
+}
+
+static void set_claims(struct node *node)
+{
+	struct diff_claims claims = {0};
+
+	for IP_EACH_FAMILY (f) {
+		if (node->conf.enabled[f])
+			claims.network[claims.n++] = node->conf.range[f].network;
+		claims.subnet_len[f] = node->conf.range[f].subnet_len;
+		if (node->has_old_file && ip_net_is_set(&node->old_file.network[f]))
+			claims.network[claims.n++] = node->old_file.network[f];
+	}
+	reconciler_set_claims(node->reconciler, &claims);
+}
+
+static void request_lease(struct node *node)
+{
+	struct lease attrs = make_attrs(&node->backend);
+	struct store_request request = {
+		.conf = &node->conf,
+		.attrs = &attrs,
+		.preferred = node->old_file.subnet,
+		.renew_margin_min = (unsigned)node->options->subnet_lease_renew_margin_min,
+	};
+
+	node->store->ops->acquire(node->store, &request);
+	lease_done(&attrs);
+}
+
+static void warn_of_unknown_options(const struct backend *backend, const struct netconf *conf)
+{
+	char unknown[160];
+
+	backend_unknown_options(backend, conf->backend, unknown, sizeof(unknown));
+	if (*unknown)
+		log_warning("Backend %s has no option %s; ignoring it", backend->ops->type, unknown);
+}
+
+/* Config or uplink are new: everything behind them follows. @conf is taken over when
+ * it works. */
+static void configure_with(struct node *node, struct netconf *conf)
+{
+	bool same_conf = conf == &node->conf;
+	struct uplink uplink;
+	struct backend backend;
+	struct err err;
+	int code = find_uplink(node, conf, &uplink, &err);
+
+	if (code == -EAGAIN || (code == -ENODEV && node->has_backend)) {
+		wait_for_uplink(node, &err);
+		return;
+	}
+	if (!code)
+		code = make_backend(node, conf, &uplink, &backend, &err);
+	if (!code && !same_conf)
+		code = lock_network(node, conf, &err);
+	if (code) {
+		refuse(node, same_conf ? HEALTH_UPLINK : HEALTH_CONFIG, err.text);
+		return;
+	}
+	if (!node->has_uplink || !uplink_equal(&uplink, &node->uplink))
+		log_uplink(node, &uplink);
+	node->uplink = uplink;
+	node->has_uplink = true;
+	if (!same_conf) {
+		log_info("Found network config - Backend type: %s", conf->backend_type);
+		warn_of_unknown_options(&backend, conf);
+		netconf_done(&node->conf);
+		node->conf = *conf;
+		*conf = (struct netconf){0};
+		node->has_conf = true;
+		set_claims(node);
+	}
+	health_good(node->health, HEALTH_CONFIG);
+	if (node->has_backend && backend_equal(&backend, &node->backend)) {
+		reconciler_kick(node->reconciler);
+		return;
+	}
+	install_backend(node, &backend);
+	request_lease(node);
+	if (node->has_own)
+		loop_timer_set(node->file_timer, 0); /* the MTU may be another */
+}
+
+static void configure(struct node *node)
+{
+	if (node->dead)
+		return;
+	if (node->has_conf)
+		configure_with(node, &node->conf);
+	else if (node->has_first_conf)
+		configure_with(node, &node->first_conf);
+}
+
+/* Whether the running node can take @conf over: pods hold addresses of the subnet. */
+static int check_live_change(const struct node *node, const struct netconf *conf, struct err *err)
+{
+	char a[IP_NET_STRLEN], b[IP_NET_STRLEN];
+
+	for IP_EACH_FAMILY (f) {
+		if (conf->enabled[f] != node->conf.enabled[f])
+			return err_set(err, -EBUSY,
+				       "EnableIPv%c cannot change while flanneld runs: restart it",
+				       f == IP_V4 ? '4' : '6');
+		if (!conf->enabled[f] || !node->has_own ||
+		    ip_net_contains_net(&conf->range[f].network, &node->own.subnet[f]))
+			continue;
+		return err_set(err, -EBUSY,
+			       "Network %s does not hold our subnet %s, whose addresses pods have: "
+			       "restart flanneld and the pods",
+			       ip_net_format(&conf->range[f].network, a),
+			       ip_net_format(&node->own.subnet[f], b));
+	}
+	return 0;
+}
+
+/* ---- events ---- */
+
+static void on_config(const char *text, size_t len, void *userdata)
+{
+	struct node *node = userdata;
+	struct netconf conf = {0};
+	char unknown[160];
+	struct err err;
+	int code;
+
+	if (node->dead)
+		return;
+	code = netconf_parse(text, len, "network config", &conf, &err);
+	if (!code)
+		code = netconf_check_ranges(&conf, &err);
+	if (!code && node->has_conf)
+		code = check_live_change(node, &conf, &err);
+	if (code) {
+		refuse(node, HEALTH_CONFIG, err.text);
+		netconf_done(&conf);
+		return;
+	}
+	if (netconf_unknown_keys(text, len, unknown, sizeof(unknown)))
+		log_warning("The network config has no key %s; ignoring it", unknown);
+	if (conf.backend_defaulted)
+		log_info("The network config names no Backend: taking vxlan");
+	if (node->has_conf) {
+		configure_with(node, &conf);
+		netconf_done(&conf);
+	} else {
+		netconf_done(&node->first_conf);
+		node->first_conf = conf;
+		node->has_first_conf = true;
+		configure(node);
+	}
+}
+
+static void on_own(const struct lease *own, void *userdata)
+{
+	struct node *node = userdata;
+	bool had = node->has_own;
+	char key[LEASE_KEY_MAX], old_key[LEASE_KEY_MAX];
+
+	lease_format_key(own->subnet, key);
+	if (had)
+		log_warning("Our lease is %s now; pods that have addresses of %s must be restarted",
+			    key, lease_format_key(node->own.subnet, old_key));
+	else
+		log_info("Lease acquired: %s", key);
+	lease_done(&node->own);
+	node->own = lease_copy(own);
+	node->has_own = true;
+	health_good(node->health, HEALTH_LEASE);
+	node_plan_devices(node, NULL);
+	node_plan_all(node);
+	if (had)
+		loop_timer_set(node->file_timer, 0);
+}
+
+static void on_synced(void *userdata)
+{
+	struct node *node = userdata;
+
+	log_info("Watching for new subnet leases");
+	node->synced = true;
+	health_good(node->health, HEALTH_PEERS);
+	node_plan_first(node);
+	reconciler_allow_removal(node->reconciler);
+}
+
+static void on_store_state(const char *problem, void *userdata)
+{
+	struct node *node = userdata;
+
+	if (!problem) {
+		log_info("The datastore is fine again");
+		health_good(node->health, HEALTH_STORE);
+		return;
+	}
+	log_warning("Datastore: %s", problem);
+	if (node->synced)
+		health_degraded(node->health, HEALTH_STORE, problem);
+	else
+		health_missing(node->health, HEALTH_STORE, problem);
+}
+
+static void on_world_changed(void *userdata)
+{
+	struct node *node = userdata;
+
+	loop_timer_set_sooner(node->uplink_timer, UPLINK_SETTLE_MS);
+}
+
+static void on_uplink_timer(void *userdata)
+{
+	struct node *node = userdata;
+
+	configure(node);
+	if (!node->synced || node->dead)
+		return;
+	node_plan_drop_previous(node);
+	if (reconciler_has_conflicts(node->reconciler))
+		node_plan_all(node);
+}
+
+static void on_settled(void *userdata)
+{
+	struct node *node = userdata;
+	struct reconciler_status status;
+
+	if (!node->synced)
+		return;
+	reconciler_get_status(node->reconciler, &status);
+	if (status.failing)
+		health_degraded(node->health, HEALTH_KERNEL, status.failure);
+	else
+		health_good(node->health, HEALTH_KERNEL);
+	node_plan_drop_previous(node);
+	write_file(node);
+	health_announce(node->health);
+}
+
+/* ---- life ---- */
+
+int node_new(struct loop *loop, const struct options *options, struct health *health,
+	     node_fatal_fn fatal, void *userdata, struct node **ret_node, struct err *err)
+{
+	struct node *node = mem_alloc(1, sizeof(*node));
+	const struct reconciler_events kernel_events = {on_world_changed, on_settled, node};
+	const struct store_events store_events = {on_config, on_own, on_synced, on_store_state,
+						  node};
+	char description[256];
+	int code;
+
+	node->loop = loop;
+	node->options = options;
+	node->health = health;
+	node->fatal = fatal;
+	node->userdata = userdata;
+	node->network_lock = -1;
+	code = reconciler_new(loop, &kernel_events, &node->reconciler, err);
+	if (code) {
+		node_free(node);
+		return code;
+	}
+	node->uplink_timer = loop_timer_new(loop, on_uplink_timer, node);
+	node->file_timer = loop_timer_new(loop, write_file, node);
+	node->peers = peers_new(node_plan_peer, node);
+	node->store = store_dir_new(loop, options->subnet_dir, node->peers, &store_events);
+	read_old_file(node);
+	node->store->ops->describe(node->store, description, sizeof(description));
+	log_info("Created subnet manager: %s", description);
+	node->store->ops->start(node->store);
+	*ret_node = node;
+	return 0;
+}
+
+void node_free(struct node *node)
+{
+	if (!node)
+		return;
+	if (node->store)
+		node->store->ops->free(node->store);
+	peers_free(node->peers);
+	reconciler_free(node->reconciler);
+	loop_event_free(node->uplink_timer);
+	loop_event_free(node->file_timer);
+	netconf_done(&node->conf);
+	netconf_done(&node->first_conf);
+	lease_done(&node->own);
+	free(node->file_text);
+	if (node->network_lock >= 0)
+		close(node->network_lock);
+	free(node);
+}

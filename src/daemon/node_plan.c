@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* node_plan.c - what the node wants of the kernel
+ *
+ * Each peer is planned by the backend whose record it publishes. When the config
+ * changes the backend, hosts follow one after the other: until the last peer has
+ * published the new one, the previous backend plans for those who have not, so
+ * that no pod is cut off in between.
+ */
+#include "daemon/node_internal.h"
+
+#include "base/log.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Behind every connected route of a bridge. */
+#define BLACKHOLE_METRIC 4096
+
+static const struct backend *backend_for(const struct node *node, const struct lease *peer)
+{
+	if (node->backend.ops->accepts(&node->backend, peer))
+		return &node->backend;
+	if (node->has_previous && node->previous.ops->accepts(&node->previous, peer))
+		return &node->previous;
+	return NULL;
+}
+
+/* A subnet that is our own, or not inside the cluster network, is not to be routed
+ * away, whoever claims it. */
+static bool is_sane(const struct node *node, const struct lease *peer, char *why, size_t size)
+{
+	char subnet[IP_NET_STRLEN], network[IP_NET_STRLEN];
+
+	for IP_EACH_FAMILY (f) {
+		const struct ip_net *net = &peer->subnet[f];
+
+		if (!node->conf.enabled[f] || !ip_net_is_set(net))
+			continue;
+		if (node->has_own && ip_net_is_set(&node->own.subnet[f]) &&
+		    ip_net_overlaps(net, &node->own.subnet[f])) {
+			(void)snprintf(why, size, "%s overlaps our own subnet",
+				       ip_net_format(net, subnet));
+			return false;
+		}
+		if (!ip_net_contains_net(&node->conf.range[f].network, net)) {
+			(void)snprintf(why, size, "%s is outside Network %s",
+				       ip_net_format(net, subnet),
+				       ip_net_format(&node->conf.range[f].network, network));
+			return false;
+		}
+	}
+	return true;
+}
+
+/* The plan of one peer, empty when it is not for us; @complain: say why. */
+static struct plan plan_peer(const struct node *node, const char *key, const struct lease *peer,
+			     bool complain)
+{
+	const struct backend *backend = backend_for(node, peer);
+	struct plan plan = {0};
+	char why[160];
+	struct err err;
+
+	if (!is_sane(node, peer, why, sizeof(why))) {
+		if (complain)
+			log_warning("Ignoring lease %s: %s", key, why);
+	} else if (!backend) {
+		if (complain)
+			log_warning("Ignoring lease %s: its backend is %s, ours %s", key,
+				    *peer->backend_type ? peer->backend_type : "(none)",
+				    node->backend.ops->type);
+	} else if (backend_plan_peer(backend, peer, &plan, &err) && complain) {
+		log_warning("Lease %s is unusable: %s; ignoring it until it changes", key, err.text);
+	}
+	return plan;
+}
+
+static void want(struct node *node, const struct plan *plan)
+{
+	for (size_t i = 0; i < plan->n; i++)
+		reconciler_want(node->reconciler, &plan->entry[i]);
+}
+
+static void unwant(struct node *node, const struct plan *plan)
+{
+	for (size_t i = 0; i < plan->n; i++)
+		reconciler_unwant(node->reconciler, &plan->entry[i]);
+}
+
+static void want_own(struct node *node, const struct backend *backend)
+{
+	struct plan plan = {0};
+
+	if (backend->ops->plan_own)
+		backend->ops->plan_own(backend, &node->own, &plan);
+	want(node, &plan);
+}
+
+static void want_blackhole(struct node *node)
+{
+	for IP_EACH_FAMILY (f) {
+		struct entry entry = entry_blackhole(&node->own.subnet[f], BLACKHOLE_METRIC);
+
+		if (ip_net_is_set(&node->own.subnet[f]))
+			reconciler_want(node->reconciler, &entry);
+	}
+}
+
+static void log_change(const struct lease *before, const struct lease *after)
+{
+	const struct lease *lease = after ? after : before;
+	char subnet[IP_NET_STRLEN], via[IP_STRLEN];
+
+	for IP_EACH_FAMILY (f) {
+		if (!ip_net_is_set(&lease->subnet[f]))
+			continue;
+		if (!after)
+			log_info("Subnet removed: %s", ip_net_format(&lease->subnet[f], subnet));
+		else
+			log_info("Subnet added: %s via %s",
+				 ip_net_format(&lease->subnet[f], subnet),
+				 ip_format(&lease->public_ip[f], via));
+	}
+}
+
+static void want_peer(const char *key, const struct lease *peer, void *userdata)
+{
+	struct node *node = userdata;
+	struct plan plan = plan_peer(node, key, peer, false);
+
+	want(node, &plan);
+}
+
+static void want_first_peer(const char *key, const struct lease *peer, void *userdata)
+{
+	struct node *node = userdata;
+	struct plan plan = plan_peer(node, key, peer, true);
+
+	log_change(NULL, peer);
+	want(node, &plan);
+}
+
+static void plan_all(struct node *node,
+		     void (*visit)(const char *key, const struct lease *lease, void *userdata))
+{
+	reconciler_want_begin(node->reconciler);
+	want_own(node, &node->backend);
+	if (node->has_previous)
+		want_own(node, &node->previous);
+	if (node->options->ip_blackhole_route)
+		want_blackhole(node);
+	if (node->synced)
+		peers_each(node->peers, visit, node);
+	reconciler_want_end(node->reconciler);
+	reconciler_kick(node->reconciler);
+}
+
+void node_plan_all(struct node *node)
+{
+	plan_all(node, want_peer);
+}
+
+void node_plan_first(struct node *node)
+{
+	plan_all(node, want_first_peer);
+}
+
+void node_plan_peer(const char *key, const struct lease *before, const struct lease *after,
+		    void *userdata)
+{
+	struct node *node = userdata;
+	struct plan plan;
+
+	/* Before the list is complete nothing was wanted; then all is planned at once. */
+	if (!node->synced || !node->has_own || !node->has_backend)
+		return;
+	log_change(before, after);
+	if (before) {
+		plan = plan_peer(node, key, before, false);
+		unwant(node, &plan);
+	}
+	if (after) {
+		plan = plan_peer(node, key, after, true);
+		want(node, &plan);
+	}
+	if (node->has_previous)
+		loop_timer_set_sooner(node->uplink_timer, 0); /* may be dropped now */
+	if (reconciler_has_conflicts(node->reconciler))
+		loop_timer_set_sooner(node->uplink_timer, 0);
+	reconciler_kick(node->reconciler);
+}
+
+static int tx_checksum_of(const struct options *options)
+{
+	switch (options->tx_checksum) {
+	case TX_CHECKSUM_ON:
+		return 1;
+	case TX_CHECKSUM_OFF:
+		return 0;
+	case TX_CHECKSUM_AUTO:
+	case TX_CHECKSUM_COUNT:
+		break;
+	}
+	return -1;
+}
+
+static void give_up_devices(struct node *node, const struct backend *before)
+{
+	for IP_EACH_FAMILY (f) {
+		bool shared = false;
+
+		if (!before->device[f])
+			continue;
+		for IP_EACH_FAMILY (g)
+			shared |= before->device[f] == node->backend.device[g];
+		if (!shared)
+			reconciler_unwant_link(node->reconciler, before->device[f]);
+	}
+}
+
+void node_plan_devices(struct node *node, const struct backend *before)
+{
+	for IP_EACH_FAMILY (f) {
+		struct link link;
+
+		if (!node->backend.device[f] ||
+		    !node->backend.ops->device(&node->backend, f, &link))
+			continue;
+		reconciler_want_link(node->reconciler, node->backend.device[f], &link,
+				     tx_checksum_of(node->options));
+	}
+	if (before)
+		give_up_devices(node, before);
+}
+
+static void count_previous(const char *key, const struct lease *peer, void *userdata)
+{
+	struct node *node = ((void **)userdata)[0];
+	size_t *n = ((void **)userdata)[1];
+
+	(void)key;
+	*n += backend_for(node, peer) == &node->previous;
+}
+
+void node_plan_drop_previous(struct node *node)
+{
+	size_t users = 0;
+
+	if (!node->has_previous)
+		return;
+	peers_each(node->peers, count_previous, (void *[]){node, &users});
+	if (users)
+		return;
+	log_info("No peer uses backend %s any more", node->previous.ops->type);
+	node->has_previous = false;
+	give_up_devices(node, &node->previous);
+	node_plan_all(node);
+}

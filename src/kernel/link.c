@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* link.c - network devices over rtnetlink */
+#include "kernel/link.h"
+
+#include "base/mem.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/ethtool.h>
+#include <linux/if_link.h>
+#include <linux/rtnetlink.h>
+#include <linux/sockios.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+static void copy_string(char *to, size_t size, const struct nlattr *attr)
+{
+	size_t n = strnlen(mnl_attr_get_payload(attr), mnl_attr_get_payload_len(attr));
+
+	if (n >= size)
+		n = size - 1;
+	memcpy(to, mnl_attr_get_payload(attr), n);
+	to[n] = '\0';
+}
+
+static void parse_vxlan(const struct nlattr *data, struct link_vxlan *vxlan)
+{
+	const struct nlattr *attr;
+
+	mnl_attr_for_each_nested(attr, data)
+	{
+		size_t len = mnl_attr_get_payload_len(attr);
+
+		switch (mnl_attr_get_type(attr)) {
+		case IFLA_VXLAN_ID:
+			if (len >= 4)
+				vxlan->vni = mnl_attr_get_u32(attr);
+			break;
+		case IFLA_VXLAN_PORT:
+			if (len >= 2)
+				vxlan->port = ntohs(mnl_attr_get_u16(attr));
+			break;
+		case IFLA_VXLAN_LINK:
+			if (len >= 4)
+				vxlan->lower_ifindex = (int)mnl_attr_get_u32(attr);
+			break;
+		case IFLA_VXLAN_LOCAL:
+		case IFLA_VXLAN_LOCAL6:
+			(void)ip_from_bytes(mnl_attr_get_payload(attr), len, &vxlan->local);
+			break;
+		case IFLA_VXLAN_LEARNING:
+			if (len >= 1)
+				vxlan->learning = mnl_attr_get_u8(attr);
+			break;
+		case IFLA_VXLAN_GBP:
+			vxlan->gbp = true;
+			break;
+		}
+	}
+}
+
+static void parse_linkinfo(const struct nlattr *info, struct link *link)
+{
+	const struct nlattr *attr, *data = NULL;
+
+	mnl_attr_for_each_nested(attr, info)
+	{
+		if (mnl_attr_get_type(attr) == IFLA_INFO_KIND)
+			copy_string(link->kind, sizeof(link->kind), attr);
+		else if (mnl_attr_get_type(attr) == IFLA_INFO_DATA)
+			data = attr;
+	}
+	if (data && !strcmp(link->kind, "vxlan"))
+		parse_vxlan(data, &link->vxlan);
+}
+
+int link_parse(const struct nlmsghdr *msg, struct link *ret_link)
+{
+	const struct ifinfomsg *info = mnl_nlmsg_get_payload(msg);
+	const struct nlattr *attr;
+	struct link link = {0};
+
+	if (mnl_nlmsg_get_payload_len(msg) < sizeof(*info))
+		return -EINVAL;
+	if (info->ifi_family != AF_UNSPEC)
+		return -ENOMSG;
+	link.ifindex = info->ifi_index;
+	link.up = info->ifi_flags & IFF_UP;
+	link.loopback = info->ifi_flags & IFF_LOOPBACK;
+	mnl_attr_for_each(attr, msg, sizeof(*info))
+	{
+		switch (mnl_attr_get_type(attr)) {
+		case IFLA_IFNAME:
+			copy_string(link.name, sizeof(link.name), attr);
+			break;
+		case IFLA_IFALIAS:
+			copy_string(link.alias, sizeof(link.alias), attr);
+			break;
+		case IFLA_MTU:
+			if (mnl_attr_get_payload_len(attr) >= 4)
+				link.mtu = mnl_attr_get_u32(attr);
+			break;
+		case IFLA_ADDRESS:
+			if (mnl_attr_get_payload_len(attr) == sizeof(link.mac.b))
+				memcpy(link.mac.b, mnl_attr_get_payload(attr), sizeof(link.mac.b));
+			break;
+		case IFLA_LINKINFO:
+			parse_linkinfo(attr, &link);
+			break;
+		}
+	}
+	*ret_link = link;
+	return 0;
+}
+
+static struct nlmsghdr *put_header(void *buf, uint16_t type, uint16_t flags, int ifindex,
+				   struct ifinfomsg **ret_info)
+{
+	struct nlmsghdr *msg = mnl_nlmsg_put_header(buf);
+
+	msg->nlmsg_type = type;
+	msg->nlmsg_flags = flags;
+	*ret_info = mnl_nlmsg_put_extra_header(msg, sizeof(**ret_info));
+	(*ret_info)->ifi_index = ifindex;
+	return msg;
+}
+
+struct nlmsghdr *link_put_dump(void *buf)
+{
+	struct ifinfomsg *info;
+
+	return put_header(buf, RTM_GETLINK, 0, 0, &info);
+}
+
+struct nlmsghdr *link_put_get(void *buf, const char *name)
+{
+	struct ifinfomsg *info;
+	struct nlmsghdr *msg = put_header(buf, RTM_GETLINK, 0, 0, &info);
+
+	mnl_attr_put_strz(msg, IFLA_IFNAME, name);
+	return msg;
+}
+
+struct nlmsghdr *link_put_probe(void *buf, const char *kind)
+{
+	struct nlattr *linkinfo;
+	struct ifinfomsg *info;
+	struct nlmsghdr *msg = put_header(buf, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0, &info);
+
+	mnl_attr_put_strz(msg, IFLA_IFNAME, "weft-probe");
+	linkinfo = mnl_attr_nest_start(msg, IFLA_LINKINFO);
+	mnl_attr_put_strz(msg, IFLA_INFO_KIND, kind);
+	mnl_attr_nest_end(msg, linkinfo);
+	return msg;
+}
+
+static void put_up(struct ifinfomsg *info, bool up)
+{
+	info->ifi_change = IFF_UP;
+	info->ifi_flags = up ? IFF_UP : 0;
+}
+
+static void put_common(struct nlmsghdr *msg, const struct link *link)
+{
+	if (link->mtu)
+		mnl_attr_put_u32(msg, IFLA_MTU, link->mtu);
+	mnl_attr_put(msg, IFLA_ADDRESS, sizeof(link->mac.b), link->mac.b);
+	if (*link->alias)
+		mnl_attr_put(msg, IFLA_IFALIAS, strlen(link->alias), link->alias);
+}
+
+/* What a living device takes, too. */
+static void put_vxlan_changeable(struct nlmsghdr *msg, const struct link_vxlan *vxlan)
+{
+	if (vxlan->lower_ifindex)
+		mnl_attr_put_u32(msg, IFLA_VXLAN_LINK, (uint32_t)vxlan->lower_ifindex);
+	if (ip_is_set(&vxlan->local))
+		mnl_attr_put(msg,
+			     vxlan->local.family == IP_V4 ? IFLA_VXLAN_LOCAL : IFLA_VXLAN_LOCAL6,
+			     ip_bytes(vxlan->local.family), vxlan->local.b);
+	mnl_attr_put_u8(msg, IFLA_VXLAN_LEARNING, vxlan->learning);
+}
+
+/* Our devices carry no broadcast and resolve nothing, so an IPv6 link-local
+ * address would only send router solicitations into the void. */
+static void put_no_link_local(struct nlmsghdr *msg)
+{
+	struct nlattr *spec = mnl_attr_nest_start(msg, IFLA_AF_SPEC);
+	struct nlattr *inet6 = mnl_attr_nest_start(msg, AF_INET6);
+
+	mnl_attr_put_u8(msg, IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
+	mnl_attr_nest_end(msg, inet6);
+	mnl_attr_nest_end(msg, spec);
+}
+
+struct nlmsghdr *link_put_create_vxlan(void *buf, const struct link *link)
+{
+	struct nlattr *linkinfo, *data;
+	struct ifinfomsg *info;
+	struct nlmsghdr *msg = put_header(buf, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0, &info);
+
+	put_up(info, true);
+	mnl_attr_put_strz(msg, IFLA_IFNAME, link->name);
+	put_common(msg, link);
+	put_no_link_local(msg);
+	linkinfo = mnl_attr_nest_start(msg, IFLA_LINKINFO);
+	mnl_attr_put_strz(msg, IFLA_INFO_KIND, "vxlan");
+	data = mnl_attr_nest_start(msg, IFLA_INFO_DATA);
+	mnl_attr_put_u32(msg, IFLA_VXLAN_ID, link->vxlan.vni);
+	mnl_attr_put_u16(msg, IFLA_VXLAN_PORT, htons(link->vxlan.port));
+	if (link->vxlan.gbp)
+		mnl_attr_put(msg, IFLA_VXLAN_GBP, 0, NULL);
+	put_vxlan_changeable(msg, &link->vxlan);
+	mnl_attr_nest_end(msg, data);
+	mnl_attr_nest_end(msg, linkinfo);
+	return msg;
+}
+
+struct nlmsghdr *link_put_change(void *buf, int ifindex, const struct link *link)
+{
+	struct ifinfomsg *info;
+	struct nlmsghdr *msg = put_header(buf, RTM_NEWLINK, 0, ifindex, &info);
+
+	put_up(info, link->up);
+	put_common(msg, link);
+	return msg;
+}
+
+struct nlmsghdr *link_put_change_vxlan(void *buf, int ifindex, const struct link *link)
+{
+	struct nlattr *linkinfo, *data;
+	struct ifinfomsg *info;
+	struct nlmsghdr *msg = put_header(buf, RTM_NEWLINK, 0, ifindex, &info);
+
+	linkinfo = mnl_attr_nest_start(msg, IFLA_LINKINFO);
+	mnl_attr_put_strz(msg, IFLA_INFO_KIND, "vxlan");
+	data = mnl_attr_nest_start(msg, IFLA_INFO_DATA);
+	mnl_attr_put_u32(msg, IFLA_VXLAN_ID, link->vxlan.vni);
+	put_vxlan_changeable(msg, &link->vxlan);
+	mnl_attr_nest_end(msg, data);
+	mnl_attr_nest_end(msg, linkinfo);
+	return msg;
+}
+
+struct nlmsghdr *link_put_delete(void *buf, int ifindex)
+{
+	struct ifinfomsg *info;
+
+	return put_header(buf, RTM_DELLINK, 0, ifindex, &info);
+}
+
+static int ethtool_value(const char *name, struct ethtool_value *value)
+{
+	_cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq req = {0};
+
+	if (fd < 0)
+		return -errno;
+	(void)snprintf(req.ifr_name, sizeof(req.ifr_name), "%s", name);
+	req.ifr_data = (void *)value;
+	return ioctl(fd, SIOCETHTOOL, &req) < 0 ? -errno : 0;
+}
+
+int link_get_tx_checksum(const char *name, bool *ret_on)
+{
+	struct ethtool_value value = {.cmd = ETHTOOL_GTXCSUM};
+	int code = ethtool_value(name, &value);
+
+	if (!code)
+		*ret_on = value.data;
+	return code;
+}
+
+int link_set_tx_checksum(const char *name, bool on)
+{
+	struct ethtool_value value = {.cmd = ETHTOOL_STXCSUM, .data = on};
+
+	return ethtool_value(name, &value);
+}

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* device.c - the reconciler's devices: created, compared, repaired, removed */
+#include "reconcile/internal.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+uint8_t device_by_ifindex(const struct reconciler *r, int ifindex)
+{
+	for (uint8_t slot = DEVICE_UPLINK; slot < DEVICE_MAX; slot++)
+		if (r->device[slot].has_seen && r->device[slot].seen.ifindex == ifindex)
+			return slot;
+	return DEVICE_NONE;
+}
+
+bool device_is_ready(const struct reconciler *r, uint8_t slot)
+{
+	const struct device *d = &r->device[slot];
+
+	if (slot == DEVICE_NONE)
+		return true;
+	/* A stranger under our name gets nothing put on it. */
+	return d->has_seen && d->seen.up &&
+	       (!d->managed || !strcmp(d->seen.kind, d->want.kind));
+}
+
+static void note_device_drift(struct reconciler *r, struct device *d, const char *what)
+{
+	if (!d->managed || !d->wanted || !d->confirmed)
+		return;
+	log_warning("Device %s: %s; restoring it", d->name, what);
+	d->confirmed = false;
+	r->drifted_devices++;
+	reconciler_note_drift(r);
+}
+
+static void gone(struct reconciler *r, uint8_t slot, bool drift)
+{
+	struct device *d = &r->device[slot];
+
+	d->has_seen = d->checked = false;
+	d->failures = 0;
+	d->retry_ms = 0;
+	set_unsee_device(&r->set, slot, false, drift);
+	/* Everything of ours rides on the uplink. */
+	if (slot == DEVICE_UPLINK)
+		for (uint8_t other = DEVICE_UPLINK + 1; other < DEVICE_MAX; other++)
+			r->device[other].checked = false;
+}
+
+static void delete_by_ifindex(struct reconciler *r, int ifindex)
+{
+	char buf[NETLINK_MESSAGE_MAX] = {0};
+	struct err err;
+	int code = netlink_request(r->nl, link_put_delete(buf, ifindex), NULL, NULL, &err);
+
+	if (code && code != -ENODEV)
+		log_warning("Deleting the device with index %d failed: %s", ifindex, err.text);
+}
+
+/* The device as the kernel has it now, under its name. */
+static void seen(struct reconciler *r, uint8_t slot, const struct link *link)
+{
+	struct device *d = &r->device[slot];
+	bool was_ready = device_is_ready(r, slot);
+	bool was_up = d->has_seen && d->seen.up;
+
+	if (d->has_seen && d->seen.ifindex != link->ifindex)
+		gone(r, slot, true);
+	d->has_seen = true;
+	d->seen = *link;
+	d->checked = false;
+	/* The kernel drops a device's routes when it goes down, those of IPv4 without
+	 * a word: fib_sync_down_dev(). */
+	if (was_up && !link->up)
+		set_unsee_device(&r->set, slot, true, true);
+	if (!was_ready && device_is_ready(r, slot))
+		set_queue_device(&r->set, slot);
+	if (slot == DEVICE_UPLINK)
+		for (uint8_t other = DEVICE_UPLINK + 1; other < DEVICE_MAX; other++)
+			r->device[other].checked = false;
+}
+
+void device_on_link(struct reconciler *r, const struct link *link, bool is_gone)
+{
+	for (uint8_t slot = DEVICE_UPLINK; slot < DEVICE_MAX; slot++) {
+		struct device *d = &r->device[slot];
+		bool same_name = *d->name && !strcmp(d->name, link->name);
+		bool same_index = d->has_seen && d->seen.ifindex == link->ifindex;
+
+		if (same_index && is_gone) {
+			note_device_drift(r, d, "somebody deleted it");
+			gone(r, slot, true);
+		} else if (same_index && !same_name) {
+			/* Under another name it would only stand in the way of the new one. */
+			note_device_drift(r, d, "somebody renamed it");
+			if (d->managed)
+				delete_by_ifindex(r, link->ifindex);
+			gone(r, slot, true);
+		} else if (same_name && !is_gone) {
+			seen(r, slot, link);
+		}
+	}
+}
+
+static void on_link_answer(const struct nlmsghdr *msg, void *userdata)
+{
+	struct link *link = userdata;
+
+	(void)link_parse(msg, link);
+}
+
+static void refresh(struct reconciler *r, uint8_t slot)
+{
+	struct device *d = &r->device[slot];
+	char buf[NETLINK_MESSAGE_MAX] = {0};
+	struct link link = {0};
+	int code = netlink_request(r->nl, link_put_get(buf, d->name), on_link_answer, &link, NULL);
+
+	if (!code && link.ifindex)
+		seen(r, slot, &link);
+	else if (code == -ENODEV && d->has_seen) {
+		note_device_drift(r, d, "somebody deleted it");
+		gone(r, slot, true);
+	}
+}
+
+void device_refresh_all(struct reconciler *r)
+{
+	for (uint8_t slot = DEVICE_UPLINK; slot < DEVICE_MAX; slot++)
+		if (*r->device[slot].name)
+			refresh(r, slot);
+}
+
+static int change(struct reconciler *r, const struct device *d, bool vxlan, struct err *err)
+{
+	char buf[NETLINK_MESSAGE_MAX] = {0};
+	struct nlmsghdr *msg = vxlan ? link_put_change_vxlan(buf, d->seen.ifindex, &d->want)
+				     : link_put_change(buf, d->seen.ifindex, &d->want);
+
+	return netlink_request(r->nl, msg, NULL, NULL, err);
+}
+
+static int create(struct reconciler *r, const struct device *d, struct err *err)
+{
+	char buf[NETLINK_MESSAGE_MAX] = {0}, mac[MAC_STRLEN], local[IP_STRLEN];
+	int code = netlink_request(r->nl, link_put_create_vxlan(buf, &d->want), NULL, NULL, err);
+
+	if (code == -EOPNOTSUPP)
+		return err_set(err, code, "this kernel has no vxlan devices (modprobe vxlan)");
+	if (!code)
+		log_info("Created device %s: VNI %u, port %u, local %s dev %s, MTU %u, MAC %s",
+			 d->name, d->want.vxlan.vni, d->want.vxlan.port,
+			 ip_format(&d->want.vxlan.local, local), r->names[DEVICE_UPLINK],
+			 d->want.mtu, mac_format(&d->want.mac, mac));
+	return code;
+}
+
+static int recreate(struct reconciler *r, uint8_t slot, const char *why, struct err *err)
+{
+	struct device *d = &r->device[slot];
+
+	log_info("Device %s has %s: re-creating it", d->name, why);
+	delete_by_ifindex(r, d->seen.ifindex);
+	gone(r, slot, false);
+	return create(r, d, err);
+}
+
+static int set_tx_checksum(struct device *d, struct err *err)
+{
+	bool on;
+	int code;
+
+	if (d->tx_checksum < 0)
+		return 0;
+	code = link_get_tx_checksum(d->name, &on);
+	if (!code && on != (d->tx_checksum == 1))
+		code = link_set_tx_checksum(d->name, d->tx_checksum == 1);
+	return code ? err_sys(err, code, "transmit checksum offload") : 0;
+}
+
+/* Brings one device to what is wanted. 0 or -errno. */
+static int converge(struct reconciler *r, uint8_t slot, struct err *err)
+{
+	struct device *d = &r->device[slot];
+	char why[256];
+	enum diff_link diff = diff_link(&d->want, d->has_seen ? &d->seen : NULL, why, sizeof(why));
+	int code = 0;
+
+	if (diff != LINK_SAME && d->has_seen)
+		note_device_drift(r, d, why);
+	switch (diff) {
+	case LINK_SAME:
+		break;
+	case LINK_CREATE:
+		code = create(r, d, err);
+		break;
+	case LINK_CHANGE:
+		code = change(r, d, false, err);
+		break;
+	case LINK_REVXLAN:
+		code = change(r, d, true, err);
+		if (code) /* an older kernel */
+			code = recreate(r, slot, why, err);
+		else
+			code = change(r, d, false, err);
+		break;
+	case LINK_RECREATE:
+		code = recreate(r, slot, why, err);
+		break;
+	}
+	if (!code)
+		code = set_tx_checksum(d, err);
+	if (diff != LINK_SAME)
+		refresh(r, slot);
+	return code;
+}
+
+static void device_failed(struct reconciler *r, struct device *d, const struct err *err)
+{
+	int64_t delay = reconciler_backoff_ms(d->failures++);
+	char what[64];
+
+	d->retry_ms = loop_now_ms() + delay;
+	(void)snprintf(what, sizeof(what), "Device %s", d->name);
+	if (d->failures == 1)
+		reconciler_log_failure(r, what, err->text, delay);
+	(void)snprintf(r->failure, sizeof(r->failure), "device %s: %.400s", d->name, err->text);
+}
+
+void device_pass(struct reconciler *r, int64_t *next_retry_ms)
+{
+	const struct device *uplink = &r->device[DEVICE_UPLINK];
+	int64_t now = loop_now_ms();
+	struct err err;
+
+	for (uint8_t slot = DEVICE_UPLINK + 1; slot < DEVICE_MAX; slot++) {
+		struct device *d = &r->device[slot];
+
+		/* Without an uplink nothing can be built; its return wakes us. */
+		if (!d->wanted || d->checked || !uplink->has_seen)
+			continue;
+		d->want.vxlan.lower_ifindex = uplink->seen.ifindex;
+		if (d->retry_ms <= now) {
+			if (converge(r, slot, &err)) {
+				device_failed(r, d, &err);
+			} else {
+				d->checked = d->confirmed = true;
+				d->failures = 0;
+				d->retry_ms = 0;
+				continue;
+			}
+		}
+		if (!*next_retry_ms || d->retry_ms < *next_retry_ms)
+			*next_retry_ms = d->retry_ms;
+	}
+}
+
+void device_remove_pass(struct reconciler *r)
+{
+	for (uint8_t slot = DEVICE_UPLINK + 1; slot < DEVICE_MAX; slot++) {
+		struct device *d = &r->device[slot];
+
+		if (!*d->name || d->wanted)
+			continue;
+		if (d->has_seen && !strcmp(d->seen.kind, d->want.kind)) {
+			log_info("Removing device %s: no longer wanted", d->name);
+			delete_by_ifindex(r, d->seen.ifindex);
+		}
+		gone(r, slot, false);
+		*d = (struct device){0};
+		*r->names[slot] = '\0';
+	}
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* program.c - differences become kernel requests, one batch at a time
+ *
+ * Everything that is to be set goes before everything that is to be removed: a
+ * route moves to its new device before the old device's entries go.
+ */
+#include "reconcile/internal.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <utlist.h>
+
+static struct route to_route(const struct reconciler *r, const struct item *item,
+			     const struct entry_value *value)
+{
+	struct route route = {
+		.dst = item->key.net,
+		.metric = item->key.metric,
+		.type = value->type,
+		.protocol = value->protocol,
+	};
+
+	if (value->device != DEVICE_NONE) {
+		route.n_nexthops = 1;
+		route.nexthop[0] = (struct route_nexthop){
+			.ifindex = r->device[value->device].seen.ifindex,
+			.gateway = value->ip,
+			.onlink = value->onlink,
+		};
+	}
+	return route;
+}
+
+static struct neigh to_neigh(const struct reconciler *r, const struct item *item,
+			     const struct entry_value *value)
+{
+	bool fdb = item->key.kind == ENTRY_FDB;
+
+	return (struct neigh){
+		.ifindex = r->device[item->key.device].seen.ifindex,
+		.fdb = fdb,
+		.permanent = true,
+		.ip = fdb ? value->ip : item->key.net.ip,
+		.mac = fdb ? item->key.mac : value->mac,
+	};
+}
+
+static struct nlmsghdr *encode(const struct reconciler *r, const struct item *item, bool set,
+			       void *buf)
+{
+	const struct entry_value *value = set ? &item->want : &item->seen;
+	int ifindex = r->device[item->key.device].seen.ifindex;
+	struct neigh neigh;
+	struct route route;
+
+	switch ((enum entry_kind)item->key.kind) {
+	case ENTRY_ADDR:
+		return set ? addr_put_add(buf, ifindex, &item->key.net)
+			   : addr_put_delete(buf, ifindex, &item->key.net);
+	case ENTRY_FDB:
+	case ENTRY_NEIGH:
+		neigh = to_neigh(r, item, value);
+		return set ? neigh_put_replace(buf, &neigh) : neigh_put_delete(buf, &neigh);
+	case ENTRY_ROUTE:
+		route = to_route(r, item, value);
+		return set ? route_put_replace(buf, &route) : route_put_delete(buf, &route);
+	case ENTRY_FILTER:
+	case ENTRY_KIND_COUNT:
+		break;
+	}
+	return NULL;
+}
+
+static bool can_set(const struct reconciler *r, const struct item *item)
+{
+	return device_is_ready(r, item->key.device) && device_is_ready(r, item->want.device);
+}
+
+static bool can_delete(const struct reconciler *r, const struct item *item)
+{
+	return item->key.device == DEVICE_NONE || r->device[item->key.device].has_seen;
+}
+
+static void add_inflight(struct reconciler *r, struct item *item)
+{
+	if (r->n_inflight == r->cap_inflight) {
+		r->cap_inflight = r->cap_inflight ? 2 * r->cap_inflight : 256;
+		r->inflight = mem_realloc(r->inflight, r->cap_inflight, sizeof(*r->inflight));
+		r->codes = mem_realloc(r->codes, r->cap_inflight, sizeof(*r->codes));
+	}
+	r->codes[r->n_inflight] = 0;
+	r->inflight[r->n_inflight++] = item;
+}
+
+/* Moves items of one queue into the batch, either those to set or those to
+ * delete. False when the batch is full. */
+static bool collect(struct reconciler *r, enum entry_kind kind, enum diff_action wanted_action)
+{
+	struct item *item, *tmp;
+
+	DL_FOREACH_SAFE(r->set.queue[kind], item, tmp)
+	{
+		enum diff_action action = diff_item(item, r->may_remove);
+		bool possible = action == DIFF_SET ? can_set(r, item) : can_delete(r, item);
+		void *room;
+
+		if (action == DIFF_FORGET) {
+			set_unsee(&r->set, item);
+			continue;
+		}
+		if (action == DIFF_NONE || (action == wanted_action && !possible)) {
+			set_unqueue(&r->set, item); /* its device's return queues it again */
+			continue;
+		}
+		if (action != wanted_action)
+			continue;
+		room = netlink_batch_room(r->batch);
+		if (!room)
+			return false;
+		netlink_batch_commit(r->batch, encode(r, item, action == DIFF_SET, room),
+				     (uint32_t)r->n_inflight);
+		set_unqueue(&r->set, item);
+		add_inflight(r, item);
+	}
+	return true;
+}
+
+static void on_failure(uint32_t token, int error, const char *text, void *userdata)
+{
+	struct reconciler *r = userdata;
+
+	r->codes[token] = error;
+	if (*text)
+		log_debug(2, "kernel: %s", text);
+}
+
+/* Deleting what is gone is success. */
+static bool is_gone_already(const struct item *item, int code)
+{
+	return !item->refs && (code == -ENOENT || code == -ESRCH || code == -ENODEV ||
+			       code == -EADDRNOTAVAIL);
+}
+
+static const char *explain(const struct item *item, int code)
+{
+	if (item->key.kind == ENTRY_ROUTE && code == -ENETUNREACH && !item->want.onlink)
+		return "the gateway is not on the uplink's own L2 network";
+	return strerror(-code);
+}
+
+static void failed(struct reconciler *r, struct item *item, int code)
+{
+	int64_t delay = reconciler_backoff_ms(item->failures);
+	struct entry entry = {.key = item->key, .value = item->refs ? item->want : item->seen};
+	char text[ENTRY_STRLEN], what[ENTRY_STRLEN + 16];
+
+	entry_format(&entry, (const char(*)[IFNAMSIZ])r->names, text);
+	(void)snprintf(what, sizeof(what), "%s %s", item->refs ? "Setting" : "Removing", text);
+	/* The first failure is often a device on its way; only the second is news. */
+	if (item->failures == 1)
+		reconciler_log_failure(r, what, explain(item, code), delay);
+	if (item->failures >= 1)
+		(void)snprintf(r->failure, sizeof(r->failure), "%s: %s", text,
+			       explain(item, code));
+	if (item->failures < UINT8_MAX)
+		item->failures++;
+	set_wait(&r->set, item, loop_now_ms() + delay);
+}
+
+static void finish(struct reconciler *r, bool unknown)
+{
+	for (size_t i = 0; i < r->n_inflight; i++) {
+		struct item *item = r->inflight[i];
+
+		if (unknown)
+			set_wait(&r->set, item, loop_now_ms() + reconciler_backoff_ms(1));
+		else if (!r->codes[i] || is_gone_already(item, r->codes[i]))
+			set_applied(&r->set, item);
+		else
+			failed(r, item, r->codes[i]);
+	}
+	r->n_inflight = 0;
+}
+
+bool program_batch(struct reconciler *r)
+{
+	bool all = true;
+	struct err err;
+	int code;
+
+	for (int kind = 0; kind < ENTRY_KIND_COUNT && all; kind++)
+		all = collect(r, (enum entry_kind)kind, DIFF_SET);
+	for (int kind = ENTRY_KIND_COUNT - 1; kind >= 0 && all; kind--)
+		all = collect(r, (enum entry_kind)kind, DIFF_DELETE);
+	if (!r->n_inflight)
+		return false;
+	code = netlink_batch_send(r->nl, r->batch, on_failure, r, &err);
+	if (code) {
+		log_warning("Programming the kernel failed: %s; listing it anew", err.text);
+		r->need_dump = true;
+	}
+	finish(r, code != 0);
+	return !all;
+}

@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* dir_own.c - directory store: this host's record
+ *
+ * A record is made whole under a name that begins with a dot, then linked (a new
+ * one: link(2) has one winner) or renamed (our own). Two records of different
+ * names can still overlap (dual-stack, or another SubnetLen): whoever made a new
+ * record looks at the directory's names again and takes it back when it overlaps
+ * another; of two who did so at the same moment at least one sees the other.
+ */
+#include "store/dir_internal.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "model/allocate.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#define ACQUIRE_TRIES  64 /* lost races in a row before a pause */
+#define RENEW_RETRY_MS 10000
+#define TEMP_NAME_MAX  32
+
+static uint64_t random_u64(void)
+{
+	uint64_t value = 0;
+
+	while (getrandom(&value, sizeof(value), 0) != sizeof(value))
+		;
+	return value;
+}
+
+/* ---- writing ---- */
+
+static void temp_name(char buf[TEMP_NAME_MAX])
+{
+	(void)snprintf(buf, TEMP_NAME_MAX, ".weft-%016llx", (unsigned long long)random_u64());
+}
+
+static int write_all(int fd, const char *text)
+{
+	size_t left = strlen(text);
+
+	while (left) {
+		ssize_t n = write(fd, text, left);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		text += n;
+		left -= (size_t)n;
+	}
+	return fsync(fd) ? -errno : 0;
+}
+
+/* Writes @lease whole under a temporary name. */
+static int write_temp(const struct dir *d, const struct lease *lease, char temp[TEMP_NAME_MAX],
+		      struct err *err)
+{
+	_cleanup_free_ char *text = lease_format(lease);
+	_cleanup_close_ int fd = -1;
+	int code;
+
+	temp_name(temp);
+	fd = openat(d->subnets_fd, temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return err_sys(err, -errno, "creating a file in %s/subnets", d->path);
+	code = write_all(fd, text);
+	if (code) {
+		(void)unlinkat(d->subnets_fd, temp, 0);
+		return err_sys(err, code, "writing to %s/subnets", d->path);
+	}
+	return 0;
+}
+
+/* Creates the record; -EEXIST: there is one of that name. */
+static int create_record(const struct dir *d, const struct lease *lease, const char *key,
+			 struct err *err)
+{
+	char temp[TEMP_NAME_MAX];
+	int code = write_temp(d, lease, temp, err);
+
+	if (code)
+		return code;
+	if (linkat(d->subnets_fd, temp, d->subnets_fd, key, 0))
+		code = err_sys(err, -errno, "creating %s/subnets/%s", d->path, key);
+	(void)unlinkat(d->subnets_fd, temp, 0);
+	return code;
+}
+
+static int replace_record(const struct dir *d, const struct lease *lease, const char *key,
+			  struct err *err)
+{
+	char temp[TEMP_NAME_MAX];
+	int code = write_temp(d, lease, temp, err);
+
+	if (code)
+		return code;
+	if (renameat(d->subnets_fd, temp, d->subnets_fd, key)) {
+		code = err_sys(err, -errno, "replacing %s/subnets/%s", d->path, key);
+		(void)unlinkat(d->subnets_fd, temp, 0);
+	}
+	return code;
+}
+
+/* What we publish with @subnet, for a fresh term or (@reserved) for ever. Owned by
+ * the caller. */
+static struct lease make_lease(const struct dir *d, const struct ip_net subnet[IP_FAMILY_COUNT],
+			       bool reserved)
+{
+	struct lease lease = lease_copy(&d->attrs);
+
+	memcpy(lease.subnet, subnet, sizeof(lease.subnet));
+	lease.expires_s = reserved ? 0 : dir_wall_now_s() + DIR_LEASE_TIME_S;
+	return lease;
+}
+
+static void arm_renewal(struct dir *d)
+{
+	int64_t left_s = d->own_expires_s - dir_wall_now_s() - d->renew_margin_s;
+
+	if (!d->own_expires_s)
+		loop_timer_stop(d->renew_timer);
+	else
+		loop_timer_set(d->renew_timer, left_s > 0 ? left_s * 1000 : 0);
+}
+
+/* The record of @lease is in the directory: it is our lease from now on. */
+static void adopt(struct dir *d, const struct lease *lease)
+{
+	bool same = d->has_own && !memcmp(d->own, lease->subnet, sizeof(d->own));
+
+	d->has_own = true;
+	memcpy(d->own, lease->subnet, sizeof(d->own));
+	lease_format_key(d->own, d->own_key);
+	d->own_expires_s = lease->expires_s;
+	peers_remove(d->store.peers, d->own_key);
+	arm_renewal(d);
+	if (!same)
+		d->store.events.own(lease, d->store.events.userdata);
+}
+
+/* (Re)writes the record of @subnet. */
+static int publish(struct dir *d, const struct ip_net subnet[IP_FAMILY_COUNT], bool reserved,
+		   struct err *err)
+{
+	struct lease lease = make_lease(d, subnet, reserved);
+	char key[LEASE_KEY_MAX];
+	int code = replace_record(d, &lease, lease_format_key(subnet, key), err);
+
+	if (!code)
+		adopt(d, &lease);
+	lease_done(&lease);
+	return code;
+}
+
+/* ---- acquiring ---- */
+
+/* Whether @subnet has exactly the config's families, each inside its range. */
+static bool fits(const struct netconf *conf, const struct ip_net subnet[IP_FAMILY_COUNT])
+{
+	for IP_EACH_FAMILY (f) {
+		if (conf->enabled[f] != ip_net_is_set(&subnet[f]))
+			return false;
+		if (conf->enabled[f] && !allocate_valid(&conf->range[f], &subnet[f]))
+			return false;
+	}
+	return true;
+}
+
+/* The peers' subnets of one family, sorted, for a fast "is it taken?". */
+struct taken {
+	enum ip_family family;
+	struct ip_net *item;
+	size_t n, cap;
+};
+
+static void collect_taken(const char *key, const struct lease *lease, void *userdata)
+{
+	struct taken *t = userdata;
+
+	(void)key;
+	if (!ip_net_is_set(&lease->subnet[t->family]))
+		return;
+	if (t->n == t->cap) {
+		t->cap = t->cap ? 2 * t->cap : 64;
+		t->item = mem_realloc(t->item, t->cap, sizeof(*t->item));
+	}
+	t->item[t->n++] = lease->subnet[t->family];
+}
+
+static int compare_nets(const void *a, const void *b)
+{
+	return memcmp(a, b, sizeof(struct ip_net));
+}
+
+/* bsearch() order in which overlapping prefixes are equal. */
+static int compare_overlap(const void *a, const void *b)
+{
+	return ip_net_overlaps(a, b) ? 0 : compare_nets(a, b);
+}
+
+static bool is_taken(const struct ip_net *subnet, void *userdata)
+{
+	const struct taken *t = userdata;
+
+	return t->n && bsearch(subnet, t->item, t->n, sizeof(*t->item), compare_overlap);
+}
+
+/* A free subnet per enabled family, @wish where it is free. */
+static int choose(const struct dir *d, const struct ip_net wish[IP_FAMILY_COUNT],
+		  struct ip_net ret_subnet[IP_FAMILY_COUNT], struct err *err)
+{
+	bool take_wish = fits(&d->conf, wish);
+	char network[IP_NET_STRLEN];
+	int code = 0;
+
+	memset(ret_subnet, 0, IP_FAMILY_COUNT * sizeof(*ret_subnet));
+	for (enum ip_family f = IP_V4; f < IP_FAMILY_COUNT && !code; f++) {
+		struct taken t = {.family = f};
+
+		if (!d->conf.enabled[f])
+			continue;
+		peers_each(d->store.peers, collect_taken, &t);
+		if (t.n)
+			qsort(t.item, t.n, sizeof(*t.item), compare_nets);
+		if (take_wish && !is_taken(&wish[f], &t))
+			ret_subnet[f] = wish[f];
+		else if (allocate_pick(&d->conf.range[f], random_u64(), is_taken, &t,
+				       &ret_subnet[f]))
+			code = err_set(err, -ENOSPC,
+				       "no subnet is free in %s; waiting for one to expire",
+				       ip_net_format(&d->conf.range[f].network, network));
+		free(t.item);
+	}
+	return code;
+}
+
+static bool is_over(const struct lease *lease)
+{
+	return lease->expires_s && lease->expires_s <= dir_wall_now_s();
+}
+
+/* Moves the record @key out of the way when its lease is over. */
+static void reap(const struct dir *d, const char *key)
+{
+	struct lease lease = {0};
+	char aside[TEMP_NAME_MAX];
+	bool alive = dir_read_record(d, key, &lease, NULL) || !is_over(&lease);
+
+	lease_done(&lease);
+	lease = (struct lease){0};
+	if (alive)
+		return;
+	temp_name(aside);
+	if (renameat(d->subnets_fd, key, d->subnets_fd, aside))
+		return;
+	/* What we hold now may be a renewal of a moment ago: then it goes back. */
+	{
+		_cleanup_free_ char *text = NULL;
+		size_t len;
+		int code = file_read(d->subnets_fd, aside, LEASE_RECORD_MAX, &text, &len, NULL);
+
+		if (!code)
+			code = lease_parse(key, text, len, &lease, NULL);
+		if (code || !is_over(&lease))
+			(void)linkat(d->subnets_fd, aside, d->subnets_fd, key, 0);
+		else
+			log_info("Taking over subnet %s: its lease has expired", key);
+	}
+	(void)unlinkat(d->subnets_fd, aside, 0);
+	lease_done(&lease);
+}
+
+/* Whether the record called @name overlaps @subnet and is alive. */
+static bool is_rival(const struct dir *d, const char *name,
+		     const struct ip_net subnet[IP_FAMILY_COUNT])
+{
+	struct ip_net other[IP_FAMILY_COUNT];
+	struct lease lease = {0};
+	bool overlap = false, expired = false;
+
+	if (*name == '.' || lease_parse_key(name, other, NULL))
+		return false;
+	for IP_EACH_FAMILY (f)
+		overlap |= ip_net_is_set(&other[f]) && ip_net_is_set(&subnet[f]) &&
+			   ip_net_overlaps(&other[f], &subnet[f]);
+	if (!overlap)
+		return false;
+	if (!dir_read_record(d, name, &lease, NULL))
+		expired = is_over(&lease);
+	lease_done(&lease);
+	return !expired;
+}
+
+static bool has_rival(const struct dir *d, const char *own_key,
+		      const struct ip_net subnet[IP_FAMILY_COUNT])
+{
+	int fd = openat(d->subnets_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	bool rival = !dir; /* who cannot look must not hold */
+	struct dirent *e;
+
+	while (dir && !rival && (e = readdir(dir)))
+		rival = strcmp(e->d_name, own_key) && is_rival(d, e->d_name, subnet);
+	if (dir)
+		(void)closedir(dir);
+	return rival;
+}
+
+/* Makes a new record of @subnet. -EEXIST: somebody else has it. */
+static int try_subnet(struct dir *d, const struct ip_net subnet[IP_FAMILY_COUNT], struct err *err)
+{
+	struct lease lease = make_lease(d, subnet, false);
+	char key[LEASE_KEY_MAX];
+	int code;
+
+	lease_format_key(subnet, key);
+	code = create_record(d, &lease, key, err);
+	if (code == -EEXIST) {
+		reap(d, key);
+		code = create_record(d, &lease, key, err);
+	}
+	if (!code && has_rival(d, key, subnet)) {
+		(void)unlinkat(d->subnets_fd, key, 0);
+		code = -EEXIST;
+	}
+	if (!code)
+		adopt(d, &lease);
+	else if (code == -EEXIST)
+		dir_load_record(d, key, false, false); /* so that it counts as taken */
+	lease_done(&lease);
+	return code;
+}
+
+struct find_own {
+	const struct lease *attrs;
+	const struct netconf *conf; /* NULL: any subnet will do */
+	const struct lease *found;
+};
+
+static void find_own(const char *key, const struct lease *lease, void *userdata)
+{
+	struct find_own *f = userdata;
+
+	(void)key;
+	if (!f->found && dir_same_public_ip(f->attrs, lease) &&
+	    (!f->conf || fits(f->conf, lease->subnet)))
+		f->found = lease;
+}
+
+bool dir_find_own(struct store *store, const struct lease *attrs, struct lease *ret_own)
+{
+	struct dir *d = (struct dir *)store;
+	struct find_own own = {.attrs = attrs};
+
+	/* The table is read here for the first time; the kernel is not touched before
+	 * the lease is acquired. */
+	if (!d->listed && d->subnets_fd >= 0)
+		(void)dir_list(d, false);
+	peers_each(store->peers, find_own, &own);
+	if (own.found)
+		*ret_own = lease_copy(own.found);
+	return own.found != NULL;
+}
+
+/* One round of the order of COMPAT.md section 4: the lease whose public IP is ours,
+ * the subnet we had (of the lost lease, or of the subnet file), a new one. */
+static int acquire_once(struct dir *d, struct err *err)
+{
+	struct find_own own = {.attrs = &d->attrs, .conf = &d->conf};
+	struct ip_net subnet[IP_FAMILY_COUNT];
+	char key[LEASE_KEY_MAX];
+	int code;
+
+	peers_each(d->store.peers, find_own, &own);
+	if (own.found) {
+		memcpy(subnet, own.found->subnet, sizeof(subnet));
+		log_info("Found lease (%s) for current IP, reusing", lease_format_key(subnet, key));
+		return publish(d, subnet, !own.found->expires_s, err);
+	}
+	code = choose(d, d->has_own ? d->own : d->preferred, subnet, err);
+	return code ? code : try_subnet(d, subnet, err);
+}
+
+void dir_own_acquire(struct dir *d)
+{
+	struct err err;
+	int code = 0;
+
+	/* While it is nobody's, our old record counts like any other. */
+	*d->own_key = '\0';
+	for (int tries = 0; tries < ACQUIRE_TRIES; tries++) {
+		code = acquire_once(d, &err);
+		if (code != -EEXIST)
+			break;
+		log_debug(1, "Lost a race for a subnet; trying another one");
+	}
+	if (code) {
+		dir_set_problem(d, err.text);
+		dir_retry_later(d);
+	}
+}
+
+/* ---- keeping ---- */
+
+/* Our record is there: does it say what we publish? */
+static void compare_own(struct dir *d, const struct lease *lease)
+{
+	struct lease want = make_lease(d, d->own, false);
+	bool same = lease_same_content(&want, lease);
+	struct err err;
+
+	lease_done(&want);
+	/* An administrator may turn a lease into a reservation, or back. */
+	d->own_expires_s = lease->expires_s;
+	arm_renewal(d);
+	if (same)
+		return;
+	log_warning("Our record %s was changed by somebody else; writing it anew", d->own_key);
+	if (publish(d, d->own, !lease->expires_s, &err)) {
+		dir_set_problem(d, err.text);
+		dir_retry_later(d);
+	}
+}
+
+void dir_own_check(struct dir *d)
+{
+	struct lease lease = {0};
+	struct err err;
+	int code;
+
+	if (!d->has_own || !*d->own_key)
+		return;
+	code = dir_read_record(d, d->own_key, &lease, &err);
+	if (!code && dir_same_public_ip(&d->attrs, &lease)) {
+		compare_own(d, &lease);
+	} else if (!code) {
+		log_warning("Our lease %s was taken by another host; acquiring one again",
+			    d->own_key);
+		dir_own_acquire(d);
+	} else if (code == -ENOENT) {
+		log_warning("Our lease %s was deleted; acquiring it again", d->own_key);
+		dir_own_acquire(d);
+	} else if (code == -EINVAL) {
+		log_warning("Our record %s was overwritten with something else (%s); writing it anew",
+			    d->own_key, err.text);
+		code = publish(d, d->own, !d->own_expires_s, &err);
+	}
+	if (code && code != -ENOENT) {
+		dir_set_problem(d, err.text);
+		dir_retry_later(d);
+	}
+	lease_done(&lease);
+}
+
+void dir_own_publish(struct dir *d)
+{
+	struct err err;
+
+	if (d->subnets_fd < 0)
+		return; /* connecting again compares the record, and publishes */
+	if (publish(d, d->own, !d->own_expires_s, &err)) {
+		dir_set_problem(d, err.text);
+		dir_retry_later(d);
+	}
+}
+
+void dir_own_renew(void *dir)
+{
+	struct dir *d = dir;
+	char until[32];
+	struct err err;
+
+	if (d->subnets_fd < 0)
+		return; /* connecting again comes here */
+	dir_own_check(d);
+	if (!d->has_own || !d->own_expires_s ||
+	    d->own_expires_s - dir_wall_now_s() > d->renew_margin_s + DIR_CLOCK_TOLERANCE_S)
+		return; /* a reservation, or acquired anew just now */
+	if (publish(d, d->own, false, &err)) {
+		log_warning("Renewing our lease failed: %s; retrying in %d s", err.text,
+			    RENEW_RETRY_MS / 1000);
+		loop_timer_set(d->renew_timer, RENEW_RETRY_MS);
+	} else {
+		log_info("Lease renewed, new expiration: %s",
+			 lease_format_time(d->own_expires_s, until));
+	}
+}

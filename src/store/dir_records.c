@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* dir_records.c - directory store: the other hosts' records
+ *
+ * Expiry is judged by deadlines on a clock that does not jump, computed when a
+ * record is first seen or changes: a step of the wall clock expires nobody. A
+ * record that is written while we watch is alive, whatever its `Expiration` says.
+ */
+#include "store/dir_internal.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+
+#define RELIST_MS    60000 /* the whole directory, at least: for file systems without inotify */
+#define RELIST_SHARE 1000  /* listing may take this part of the time */
+#define CONFIRM_MS   2000  /* from a doubtful list to the second one */
+
+int dir_read_record(const struct dir *d, const char *key, struct lease *ret_lease, struct err *err)
+{
+	_cleanup_free_ char *text = NULL;
+	size_t len;
+	int code = file_read(d->subnets_fd, key, LEASE_RECORD_MAX, &text, &len, err);
+
+	return code ? code : lease_parse(key, text, len, ret_lease, err);
+}
+
+bool dir_same_public_ip(const struct lease *a, const struct lease *b)
+{
+	enum ip_family f = ip_is_set(&a->public_ip[IP_V4]) ? IP_V4 : IP_V6;
+
+	return ip_is_set(&a->public_ip[f]) && ip_equal(&a->public_ip[f], &b->public_ip[f]);
+}
+
+static void arm_expiry(struct dir *d, int64_t deadline_ms)
+{
+	int64_t now = loop_now_ms();
+
+	if (!deadline_ms || (d->expiry_ms && d->expiry_ms <= deadline_ms))
+		return;
+	d->expiry_ms = deadline_ms;
+	loop_timer_set(d->expiry_timer, deadline_ms > now ? deadline_ms - now : 0);
+}
+
+/* When this host stops believing @lease; 0: never, -1: it is over already. */
+static int64_t deadline_of(const struct dir *d, const char *key, const struct lease *lease,
+			   bool live)
+{
+	const struct lease *known = peers_find(d->store.peers, key);
+	int64_t left_s = lease->expires_s - dir_wall_now_s();
+
+	if (!lease->expires_s)
+		return 0;
+	if (known && known->expires_s == lease->expires_s)
+		return known->deadline_ms;
+	if (left_s <= 0 && !live)
+		return -1;
+	if (left_s <= 0) {
+		log_warning("Record %s was written just now, but by our clock it is over since "
+			    "%lld s: the hosts' clocks differ; taking it for a whole term",
+			    key, (long long)-left_s);
+		left_s = DIR_LEASE_TIME_S;
+	}
+	/* No living host leaves its record alone for longer than a term. */
+	if (left_s > DIR_LEASE_TIME_S + DIR_CLOCK_TOLERANCE_S)
+		left_s = DIR_LEASE_TIME_S + DIR_CLOCK_TOLERANCE_S;
+	return loop_now_ms() + left_s * 1000;
+}
+
+static void load_failed(struct dir *d, const char *key, bool complain, const struct err *err)
+{
+	/* Unreadable is not gone. */
+	bool kept = peers_keep(d->store.peers, key);
+
+	if (complain)
+		log_warning("Ignoring %s/subnets/%s%s: %s", d->path, key,
+			    kept ? " (its last good record stays)" : "", err->text);
+}
+
+void dir_load_record(struct dir *d, const char *key, bool live, bool complain)
+{
+	struct lease lease = {0};
+	struct err err;
+	int code;
+
+	if (*key == '.' || !strcmp(key, d->own_key))
+		return;
+	code = lease_parse_key(key, lease.subnet, &err);
+	lease = (struct lease){0};
+	if (!code)
+		code = dir_read_record(d, key, &lease, &err);
+	if (code == -ENOENT)
+		return;
+	if (code) {
+		load_failed(d, key, complain, &err);
+		return;
+	}
+	lease.deadline_ms = deadline_of(d, key, &lease, live);
+	if (lease.deadline_ms >= 0) {
+		arm_expiry(d, lease.deadline_ms);
+		peers_put(d->store.peers, key, &lease);
+	}
+	lease_done(&lease);
+}
+
+struct expired {
+	int64_t now_ms, next_ms;
+	char key[LEASE_KEY_MAX];
+};
+
+static void find_expired(const char *key, const struct lease *lease, void *userdata)
+{
+	struct expired *x = userdata;
+
+	if (!lease->deadline_ms)
+		return;
+	if (lease->deadline_ms <= x->now_ms)
+		(void)snprintf(x->key, sizeof(x->key), "%s", key);
+	else if (!x->next_ms || lease->deadline_ms < x->next_ms)
+		x->next_ms = lease->deadline_ms;
+}
+
+void dir_on_expiry(void *dir)
+{
+	struct dir *d = dir;
+	struct expired x;
+
+	d->expiry_ms = 0;
+	do {
+		x = (struct expired){.now_ms = loop_now_ms()};
+		peers_each(d->store.peers, find_expired, &x);
+		if (*x.key) {
+			log_info("Lease %s has expired", x.key);
+			peers_remove(d->store.peers, x.key);
+		}
+	} while (*x.key);
+	arm_expiry(d, x.next_ms);
+}
+
+void dir_list_later(struct dir *d, int64_t ms, bool names_only)
+{
+	d->list_names_only = names_only;
+	loop_timer_set(d->list_timer, ms);
+}
+
+/* Every name in DIR/subnets to the peer table. 0 or -errno. */
+static int read_names(struct dir *d, bool names_only)
+{
+	int fd = openat(d->subnets_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+	int code;
+
+	if (!dir) {
+		code = -errno;
+		if (fd >= 0)
+			close(fd);
+		return code;
+	}
+	errno = 0;
+	while ((e = readdir(dir))) {
+		if (!names_only || !peers_keep(d->store.peers, e->d_name))
+			dir_load_record(d, e->d_name, false, !d->listed);
+		errno = 0;
+	}
+	code = -errno;
+	(void)closedir(dir);
+	return code;
+}
+
+int dir_list(struct dir *d, bool names_only)
+{
+	int64_t begin = loop_now_ms(), next;
+	size_t doubtful;
+	int code;
+
+	/* Without an end, a list that broke off removes nothing. */
+	peers_list_begin(d->store.peers);
+	code = read_names(d, names_only);
+	if (code)
+		return code;
+	doubtful = peers_list_end(d->store.peers);
+	if (doubtful)
+		log_warning("%zu of %zu peers have vanished from %s/subnets at once: keeping them "
+			    "until a second look in %d ms",
+			    doubtful, peers_count(d->store.peers), d->path, CONFIRM_MS);
+	d->listed = true;
+	d->list_needed = false;
+	next = (loop_now_ms() - begin) * RELIST_SHARE;
+	if (doubtful)
+		dir_list_later(d, CONFIRM_MS, true);
+	else
+		dir_list_later(d, next > RELIST_MS ? next : RELIST_MS, false);
+	return 0;
+}
