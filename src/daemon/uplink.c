@@ -461,26 +461,3 @@ int uplink_choose(const struct options *options, const bool enabled[IP_FAMILY_CO
 		*ret_uplink = choice.uplink;
 	return r;
 }
-
-bool uplink_equal(const struct uplink *a, const struct uplink *b)
-{
-	if (a->ifindex != b->ifindex || strcmp(a->name, b->name) != 0 || a->mtu != b->mtu ||
-	    a->up != b->up || a->n_onlink != b->n_onlink)
-		return false;
-	for (enum ip_family f = IP_V4; f < IP_FAMILY_COUNT; f++)
-		if (!ip_equal(&a->addr[f], &b->addr[f]) ||
-		    !ip_equal(&a->public_ip[f], &b->public_ip[f]))
-			return false;
-	for (size_t i = 0; i < a->n_onlink; i++)
-		if (!ip_net_equal(&a->onlink[i], &b->onlink[i]))
-			return false;
-	return true;
-}
-
-bool uplink_is_onlink(const struct uplink *uplink, const struct ip *ip)
-{
-	for (size_t i = 0; i < uplink->n_onlink; i++)
-		if (ip_net_contains(&uplink->onlink[i], ip))
-			return true;
-	return false;
-}
