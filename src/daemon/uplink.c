@@ -369,9 +369,7 @@ static int try_default(struct choice *choice)
 
 	choice->may_come = true;
 	if (!n || (dual && !n6))
-		return refuse(choice,
-			      "no %s default route yet, and no --iface that makes one "
-			      "unnecessary",
+		return refuse(choice, "no %s default route yet (none is needed with --iface)",
 			      ip_family_name(n ? IP_V6 : family));
 	for (size_t i = 0; i < n; i++) {
 		if (dual && !contains(links6, n6, links[i]))

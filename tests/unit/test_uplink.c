@@ -154,7 +154,7 @@ static void choose(const char *flags, const char *families, const char *world_te
 
 #define EAGAIN_TEXT "error -11: "
 #define ENODEV_TEXT "error -19: "
-#define NO_DEFAULT  " default route yet, and no --iface that makes one unnecessary"
+#define NO_DEFAULT  " default route yet (none is needed with --iface)"
 
 static const struct {
 	const char *flags, *families, *world, *want;
