@@ -1,0 +1,9 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# run.sh TARGET CORPUS FOUND - runs CORPUS through a libFuzzer target, then FUZZ_SECONDS (3)
+# of new inputs. What is worth keeping goes to FOUND/corpus, what breaks it to FOUND/.
+set -eu
+target=$1 corpus=$2 found=$3
+mkdir -p "$found/corpus"
+exec "$target" -max_total_time="${FUZZ_SECONDS:-3}" -timeout=10 -rss_limit_mb=1024 \
+	-print_final_stats=1 -artifact_prefix="$found/" "$found/corpus" "$corpus"

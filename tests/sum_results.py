@@ -1,0 +1,62 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""sum_results.py DIRECTORY - the sum over the suites of one ./dev test
+
+For each suite DIRECTORY holds NAME.rc, the exit code of its runner, and NAME.xml, what it
+ran, as JUnit (meson and pytest both write it). A runner that failed without a failed test
+(it crashed, a program under test ended badly after its last test) counts as one failure.
+"""
+
+import os
+import sys
+import xml.etree.ElementTree as ElementTree
+
+
+def outcome(case):
+    if case.find("failure") is not None or case.find("error") is not None:
+        return "failed"
+    return "skipped" if case.find("skipped") is not None else "passed"
+
+
+def read_cases(path):
+    """[(name, outcome, message)]; a file that is missing or cut short has none."""
+    try:
+        tree = ElementTree.parse(path)
+    except (OSError, ElementTree.ParseError):
+        return []
+    cases = {}
+    for case in tree.iter("testcase"):
+        name = ".".join(filter(None, (case.get("classname"), case.get("name"))))
+        skipped = case.find("skipped")
+        message = skipped.get("message") if skipped is not None else None
+        # pytest lists a test twice when its clean-up failed too.
+        if cases.get(name, ("passed",))[0] != "failed":
+            cases[name] = (outcome(case), message or "")
+    return [(name, *rest) for name, rest in cases.items()]
+
+
+def main():
+    directory = sys.argv[1]
+    total = {"passed": 0, "failed": 0, "skipped": 0}
+    for entry in sorted(os.listdir(directory)):
+        suite, ext = os.path.splitext(entry)
+        if ext != ".rc":
+            continue
+        with open(os.path.join(directory, entry), encoding="ascii") as f:
+            code = int(f.read())
+        cases = read_cases(os.path.join(directory, suite + ".xml"))
+        if code != 0 and not any(result == "failed" for _, result, _ in cases):
+            cases.append((f"the suite itself (exit code {code})", "failed", ""))
+        count = {"passed": 0, "failed": 0, "skipped": 0}
+        for name, result, message in cases:
+            count[result] += 1
+            total[result] += 1
+            if result != "passed":
+                print(f"  {result}: {suite}: {name}{': ' if message else ''}{message}")
+        print(f"{suite:<14}" + ", ".join(f"{n:4} {result}" for result, n in count.items()))
+    print(", ".join(f"{n} {result}" for result, n in total.items()))
+    return 1 if total["failed"] or not total["passed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
