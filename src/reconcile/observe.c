@@ -201,7 +201,7 @@ static int dump_device(struct reconciler *r, uint8_t slot, struct err *err)
 {
 	int ifindex = r->device[slot].seen.ifindex, code;
 
-	for IP_EACH_FAMILY (f) {
+	IP_FOREACH_FAMILY (f) {
 		char buf[NETLINK_MESSAGE_MAX] = {0};
 
 		code = dump(r, neigh_put_dump(buf, ifindex, false, f), "neighbours", err);
