@@ -70,8 +70,7 @@ void backend_unknown_options(const struct backend *backend, const json_t *option
 	json_t *value;
 
 	*buf = '\0';
-	json_object_foreach((json_t *)(uintptr_t)options, key, value)
-	{
+	json_object_foreach ((json_t *)(uintptr_t)options, key, value) {
 		const char *const *known = backend->ops->options;
 		size_t n = strlen(buf);
 

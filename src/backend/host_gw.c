@@ -40,8 +40,8 @@ static bool host_gw_accepts(const struct backend *b, const struct lease *peer)
 static int host_gw_plan_peer(const struct backend *b, enum ip_family family,
 			     const struct lease *peer, struct plan *plan, struct err *err)
 {
-	struct entry entry = entry_route(DEVICE_UPLINK, &peer->subnet[family],
-					 &peer->public_ip[family], false);
+	struct entry entry =
+		entry_route(DEVICE_UPLINK, &peer->subnet[family], &peer->public_ip[family], false);
 
 	(void)b;
 	(void)err;

@@ -165,8 +165,8 @@ static void vxlan_plan_own(const struct backend *b, const struct lease *own, str
 	}
 }
 
-static int vxlan_plan_peer(const struct backend *b, enum ip_family family,
-			   const struct lease *peer, struct plan *plan, struct err *err)
+static int vxlan_plan_peer(const struct backend *b, enum ip_family family, const struct lease *peer,
+			   struct plan *plan, struct err *err)
 {
 	const struct ip *remote = &peer->public_ip[family];
 	const struct ip_net *subnet = &peer->subnet[family];
@@ -196,8 +196,8 @@ static int vxlan_plan_peer(const struct backend *b, enum ip_family family,
 	return 0;
 }
 
-static const char *const vxlan_options[] = {"vni", "port", "mtu", "gbp", "learning",
-					    "directrouting", NULL};
+static const char *const vxlan_options[] = {"vni",      "port",          "mtu", "gbp",
+					    "learning", "directrouting", NULL};
 
 const struct backend_ops backend_vxlan = {
 	.type = "vxlan",

@@ -25,7 +25,7 @@
 #include <sys/un.h>
 
 #define UPLINK_SETTLE_MS 50 /* a NIC that changes does so in several steps */
-#define FILTER_SETTLE_MS 5 /* our own transaction is noticed, too */
+#define FILTER_SETTLE_MS 5  /* our own transaction is noticed, too */
 #define FILE_RETRY_MS    5000
 
 /* ---- failures ---- */
@@ -108,8 +108,7 @@ static void read_old_file(struct node *node)
  * process however it ends. */
 static int lock_network(struct node *node, const struct netconf *conf, struct err *err)
 {
-	const struct ip_net *network =
-		&conf->range[conf->enabled[IP_V4] ? IP_V4 : IP_V6].network;
+	const struct ip_net *network = &conf->range[conf->enabled[IP_V4] ? IP_V4 : IP_V6].network;
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	char text[IP_NET_STRLEN];
 	int fd;
@@ -361,7 +360,8 @@ static void warn_of_unknown_options(const struct backend *backend, const struct 
 
 	backend_unknown_options(backend, conf->backend, unknown, sizeof(unknown));
 	if (*unknown)
-		log_warning("Backend %s has no option %s; ignoring it", backend->ops->type, unknown);
+		log_warning("Backend %s has no option %s; ignoring it", backend->ops->type,
+			    unknown);
 }
 
 /* Config or uplink are new: everything behind them follows. @conf is taken over when

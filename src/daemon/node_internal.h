@@ -54,7 +54,7 @@ struct node {
 
 	struct subnet_file old_file; /* found at the start */
 	bool has_old_file;
-	char *file_text; /* last written */
+	char *file_text;  /* last written */
 	int network_lock; /* abstract socket */
 	struct ip_net locked_network;
 };

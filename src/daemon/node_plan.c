@@ -70,7 +70,8 @@ static struct plan plan_peer(const struct node *node, const char *key, const str
 				    *peer->backend_type ? peer->backend_type : "(none)",
 				    node->backend.ops->type);
 	} else if (backend_plan_peer(backend, peer, &plan, &err) && complain) {
-		log_warning("Lease %s is unusable: %s; ignoring it until it changes", key, err.text);
+		log_warning("Lease %s is unusable: %s; ignoring it until it changes", key,
+			    err.text);
 	}
 	return plan;
 }

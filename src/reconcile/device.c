@@ -23,8 +23,7 @@ bool device_is_ready(const struct reconciler *r, uint8_t slot)
 	if (slot == DEVICE_NONE)
 		return true;
 	/* A stranger under our name gets nothing put on it. */
-	return d->has_seen && d->seen.up &&
-	       (!d->managed || !strcmp(d->seen.kind, d->want.kind));
+	return d->has_seen && d->seen.up && (!d->managed || !strcmp(d->seen.kind, d->want.kind));
 }
 
 static void note_device_drift(struct reconciler *r, struct device *d, const char *what)

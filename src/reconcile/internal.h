@@ -29,7 +29,7 @@ struct reconciler {
 	struct reconciler_events events;
 	struct netlink *nl;      /* requests */
 	struct netlink *monitor; /* notifications */
-	struct netlink *nft;         /* the same of nftables; NULL while no device has a filter */
+	struct netlink *nft;     /* the same of nftables; NULL while no device has a filter */
 	struct netlink *nft_monitor;
 	struct event *nft_event;
 	struct event *monitor_event;
@@ -47,7 +47,7 @@ struct reconciler {
 	int *codes;             /* and what the kernel said */
 	size_t n_inflight, cap_inflight;
 
-	bool started;      /* kicked once */
+	bool started; /* kicked once */
 	bool may_remove;
 	bool need_dump;
 	bool settled;

@@ -157,7 +157,8 @@ void observe_nft_message(const struct nlmsghdr *msg, void *reconciler)
 
 	for (uint8_t slot = DEVICE_UPLINK + 1; slot < DEVICE_MAX; slot++) {
 		struct device *d = &r->device[slot];
-		struct seen_elements seen = {r, slot, (msg->nlmsg_type & 0xff) == NFT_MSG_DELSETELEM};
+		struct seen_elements seen = {r, slot,
+					     (msg->nlmsg_type & 0xff) == NFT_MSG_DELSETELEM};
 
 		if (!d->has_filter)
 			continue;

@@ -76,9 +76,9 @@ bool reconciler_is_settled(const struct reconciler *r);
 
 struct reconciler_status {
 	size_t wanted[ENTRY_KIND_COUNT];
-	size_t failing;          /* entries and devices waiting for a retry */
+	size_t failing;             /* entries and devices waiting for a retry */
 	char failure[ERR_TEXT_MAX]; /* the newest failure that stands, "" for none */
-	uint64_t repairs;        /* entries and devices put back since the start */
+	uint64_t repairs;           /* entries and devices put back since the start */
 };
 void reconciler_get_status(const struct reconciler *r, struct reconciler_status *ret_status);
 

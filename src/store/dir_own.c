@@ -268,9 +268,12 @@ static void reap(const struct dir *d, const char *key)
 
 		if (!code)
 			code = lease_parse(key, text, len, &lease, NULL);
-		if (code || !is_over(&lease))
-			(void)linkat(d->subnets_fd, aside, d->subnets_fd, key, 0);
-		else
+		if ((code || !is_over(&lease)) &&
+		    linkat(d->subnets_fd, aside, d->subnets_fd, key, 0) && errno != EEXIST)
+			log_warning("Putting back %s/subnets/%s failed: %s; its host will write it "
+				    "again",
+				    d->path, key, strerror(errno));
+		else if (!code && is_over(&lease))
 			log_info("Taking over subnet %s: its lease has expired", key);
 	}
 	(void)unlinkat(d->subnets_fd, aside, 0);
@@ -448,8 +451,9 @@ void dir_own_check(struct dir *d)
 		log_warning("Our lease %s was deleted; acquiring it again", d->own_key);
 		dir_own_acquire(d);
 	} else if (code == -EINVAL) {
-		log_warning("Our record %s was overwritten with something else (%s); writing it anew",
-			    d->own_key, err.text);
+		log_warning(
+			"Our record %s was overwritten with something else (%s); writing it anew",
+			d->own_key, err.text);
 		code = publish(d, d->own, !d->own_expires_s, &err);
 	}
 	if (code && code != -ENOENT) {
