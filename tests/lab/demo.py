@@ -3,7 +3,6 @@
 """demo.py - Weft at work, made to be read: hosts, pods, traffic, damage, repair"""
 
 import argparse
-import ipaddress
 import os
 import re
 import sys
@@ -18,10 +17,6 @@ from lib.watch import Watch  # noqa: E402
 COPY_MIB = 20
 NETWORK4, NETWORK6 = "10.5.0.0/16", "fc00:5::/48"
 LABEL = 34  # width of the first column
-
-
-class Failed(Exception):
-    """A step did not do what it should."""
 
 
 class Screen:
@@ -168,10 +163,7 @@ def damage(host, args):
 
 
 def flush_lines(host):
-    return [
-        f"{'-6 ' if ':' in dst else ''}route del {dst} {how.split(' proto')[0]}"
-        for dst, how in host.pod_routes().items()
-    ]
+    return [f"route del {dst}" for dst in host.pod_routes()]
 
 
 def break_and_watch(screen, topo, pods, args):
@@ -181,14 +173,7 @@ def break_and_watch(screen, topo, pods, args):
     with traffic.Stream.all_to_all(pods[:2] + pods[-1:] if len(pods) > 2 else pods) as stream:
         index = device and host.ifindex(device)
         with Watch(host.ns) as watch:
-            if device is None:
-                # ip -batch takes "-6" only as its own option.
-                host.ip(*(line for line in lines if not line.startswith("-6")))
-                for line in lines:
-                    if line.startswith("-6"):
-                        host.run("ip", *line.split())
-            else:
-                host.ip(*lines)
+            host.ip(*lines)
             try:
                 wait_equal(host.overlay, before, timeout=5, what="restored")
                 restored = not device or host.ifindex(device) != index
@@ -256,7 +241,7 @@ def run(screen, lab, args):
         else:
             screen.title("The end")
             finish(screen, topo)
-    except (AssertionError, RuntimeError, Failed) as e:
+    except (AssertionError, RuntimeError) as e:
         screen.step("this step failed", str(e).splitlines()[0], False)
         for line in str(e).splitlines()[1:20]:
             screen.line(line)

@@ -14,7 +14,6 @@ L2 number k is 192.168.(63+k).0/24 and fd00:(63+k)::/64; host number i is .(10+i
 L2, the router otherwise.
 """
 
-import ipaddress
 import itertools
 
 from .expect import wait_until
@@ -185,6 +184,10 @@ class Topo:
 
         wait_until(check, timeout, "a route from every host to every other")
 
+    def allow_log(self, severities, pattern):
+        for host in self.hosts:
+            host.allow_log(severities, pattern)
+
     def pods(self):
         """One new pod on each host."""
         return [host.pod() for host in self.hosts]
@@ -208,7 +211,3 @@ class Topo:
                 self.lab.hosts.remove(host)
         for ns in self.namespaces:
             ns.delete()
-
-
-def in_network(address, network):
-    return ipaddress.ip_address(address) in ipaddress.ip_network(network)
