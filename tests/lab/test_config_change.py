@@ -5,10 +5,12 @@
     -+------+------+- sw1
 """
 
+import os
+
 import pytest
 
-from lib import traffic
-from lib.expect import TIME_FACTOR, stays, wait_until
+from lib import expect, traffic
+from lib.expect import stays, wait_until
 
 pytestmark = pytest.mark.needs("vxlan")
 
@@ -44,7 +46,7 @@ def change(topo, new, reached, record_property):
         stream.wait_flowing()
     record_property("lost", stream.report.lost)
     record_property("longest_gap_ms", round(stream.report.longest_gap_ms, 1))
-    assert stream.report.longest_gap_ms < MAX_GAP_MS * TIME_FACTOR, stream.report
+    assert stream.report.longest_gap_ms < MAX_GAP_MS * expect.TIME_FACTOR, stream.report
     assert [host.subnet() for host in topo] == subnets, "the subnets were not kept"
     for host in topo:
         host.wait_readyz(200)
@@ -160,8 +162,6 @@ def test_a_broken_config_keeps_the_last_good_one(topo, broken):
 
 
 def test_the_config_deleted_keeps_the_last_good_one(topo):
-    import os
-
     topo.allow_log("WE", "config")
     before = topo.overlays()
     os.unlink(topo.store.file("config"))

@@ -108,8 +108,8 @@ def test_switching_it_off_leaves_no_table(make_topo):
 def test_other_tables_are_left_alone(make_topo):
     topo = make_topo(2)
     h1 = topo["h1"]
-    h1.run("nft", "-f", "-", input="table inet other { set s { type ipv4_addr; } "
-           "chain c { type filter hook input priority 0; ip saddr @s drop; } }")
+    h1.run("nft", "-f", "-", input="table inet other {\n set s { type ipv4_addr; }\n"
+           " chain c {\n  type filter hook input priority 0;\n  ip saddr @s drop;\n }\n}\n")
     before = h1.run("nft", "list", "table", "inet", "other").stdout
     topo.start(CONFIG)
     assert h1.run("nft", "list", "table", "inet", "other").stdout == before
