@@ -110,6 +110,8 @@ class Topo:
     def _host(self, name, switch, k, mtu):
         ns = self._namespace(name)
         self._forward(ns)
+        # As systemd sets it: without, the second address of a subnet goes with the first.
+        ns.sysctl("net/ipv4/conf/all/promote_secondaries", 1)
         host = Host(self.lab, name, ns, self.store, len(self.hosts) + 1)
         ipv4, ipv6 = self._addresses(k, 10 + host.index)
         gateways = [a for a in self._addresses(k, 254) if a]
@@ -149,10 +151,7 @@ class Topo:
     def set_address(host, ipv4, nic="eth0"):
         """Gives the NIC another IPv4 address in the same L2 (the old one goes)."""
         card = host.nics[nic]
-        lines = [f"addr add {ipv4}/24 dev {nic}", f"addr del {card.ipv4}/24 dev {nic}"]
-        # The kernel drops the routes with the last address; the default route comes back.
-        lines += [f"route replace default via {g} dev {nic}" for g in card.gateways if ":" not in g]
-        host.ip(*lines)
+        host.ip(f"addr add {ipv4}/24 dev {nic}", f"addr del {card.ipv4}/24 dev {nic}")
         card.ipv4 = ipv4
 
     # -- all hosts at once -------------------------------------------------------------
