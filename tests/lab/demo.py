@@ -290,6 +290,9 @@ def main(argv):
     lab = netns.Lab()
     try:
         run(screen, lab, args)
+    except KeyboardInterrupt:
+        lab.keep = False
+        screen.step("interrupted", "cleaning up", False)
     finally:
         lab.cleanup()
     if not args.keep:

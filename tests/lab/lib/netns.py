@@ -59,6 +59,11 @@ def _entered(path):
         os.close(home)
 
 
+def _interrupt(_number, _frame):
+    """As Ctrl-C: pytest takes an exit for a failed test, and would go on to the next."""
+    raise KeyboardInterrupt
+
+
 class Lab:
     """All that one run has made. cleanup() may be called at any time, and again."""
 
@@ -74,7 +79,7 @@ class Lab:
         os.makedirs(self.dir, mode=0o755)
         atexit.register(self.cleanup, os.getpid())
         for sig in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(sig, lambda n, _: sys.exit(128 + n))
+            signal.signal(sig, _interrupt)
 
     def namespace(self, name):
         ns = Netns(self, name)
@@ -107,10 +112,9 @@ class Lab:
         self.hosts.clear()
         for ns in list(self._namespaces):
             ns.delete()
-        for path in self._mounts:
-            subprocess.run(["umount", "-l", path], check=False)
         self._mounts.clear()
-        shutil.rmtree(self.dir, ignore_errors=True)
+        # By name as well: a signal may have come between a thing's making and our noting it.
+        remove_run(os.getpid())
 
 
 def _alive(pid):
@@ -133,6 +137,8 @@ def remove_run(pid):
         if name.startswith(f"weft-{pid}-"):
             _kill_inside(name)
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+            with contextlib.suppress(OSError):
+                os.unlink(f"{RUN_NETNS}/{name}")  # one that was never mounted
     with open("/proc/self/mounts", encoding="utf-8") as f:
         mounts = [line.split()[1] for line in f]
     for path in mounts:

@@ -63,7 +63,8 @@ class Watch:
     def __init__(self, ns):
         self.events = []
         self._socket = ns.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-        self._socket.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE
+        # Capped by net.core.rmem_max, unlike SO_RCVBUFFORCE, which a user namespace may not.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
         self._socket.bind((0, _GROUPS))
         self._socket.settimeout(0.05)
         self._stop = False
