@@ -189,9 +189,10 @@ def break_and_watch(screen, topo, pods, args):
         f"all of it back after {took:.1f} ms (from the kernel's notice of the loss to the last "
         "entry)", restored and took is not None,
     )
-    screen.step("traffic meanwhile", f"{stream.report.lost} of {stream.report.sent} datagrams lost, "
-                f"longest gap {stream.report.longest_gap_ms:.0f} ms" if stream.report
-                else "did not come back", stream.report is not None)
+    report = stream.report
+    screen.step("traffic meanwhile", f"{report.lost} of {report.sent} datagrams lost, "
+                f"longest gap {report.longest_gap_ms:.0f} ms" if report
+                else "did not come back", report is not None)
 
 
 def kill_and_restart(screen, topo, pods):
@@ -226,7 +227,7 @@ def run(screen, lab, args):
     try:
         topo.start(config_of(args))
         pods = topo.pods()
-        screen.title(f"{args.nodes} hosts, each with its own flanneld; the datastore is a directory")
+        screen.title(f"{args.nodes} hosts, each with a flanneld; the datastore is a directory")
         screen.line()
         draw(screen, topo, [(f"L2 {i}", l) for i, l in enumerate(l2s, 1)], args)
         show_hosts(screen, topo)

@@ -21,9 +21,9 @@ pytestmark = pytest.mark.needs("vxlan")
 GOOD = {"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}
 
 
-@pytest.fixture(scope="module")
-def topo(topo_of):
-    return topo_of(1)
+@pytest.fixture
+def topo(make_topo):
+    return make_topo(1)
 
 
 @pytest.fixture

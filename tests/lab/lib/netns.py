@@ -123,8 +123,9 @@ def _alive(pid):
 
 def _kill_inside(name):
     """Ends every process of a namespace of ours."""
-    pids = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=False)
-    for pid in pids.stdout.split():
+    cmd = ["ip", "netns", "pids", name]
+    done = subprocess.run(cmd, capture_output=True, text=True, check=False)
+    for pid in done.stdout.split():
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)
 
