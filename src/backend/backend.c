@@ -90,7 +90,7 @@ int backend_plan_peer(const struct backend *backend, const struct lease *peer, s
 {
 	int result = 0;
 
-	for IP_EACH_FAMILY (f) {
+	IP_FOREACH_FAMILY (f) {
 		int code = 0;
 
 		if (!backend->enabled[f] || !ip_net_is_set(&peer->subnet[f]))

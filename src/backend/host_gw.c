@@ -13,7 +13,7 @@ static int host_gw_configure(struct backend *b, const json_t *options, struct er
 	char public_ip[IP_STRLEN], addr[IP_STRLEN];
 
 	(void)options;
-	for IP_EACH_FAMILY (f) {
+	IP_FOREACH_FAMILY (f) {
 		if (!b->enabled[f] || ip_equal(&b->uplink.public_ip[f], &b->uplink.addr[f]))
 			continue;
 		return err_set(err, -EINVAL,

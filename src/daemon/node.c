@@ -52,7 +52,7 @@ static struct subnet_file make_file(const struct node *node)
 		.ip_masq = node->options->ip_masq,
 	};
 
-	for IP_EACH_FAMILY (f) {
+	IP_FOREACH_FAMILY (f) {
 		if (!node->conf.enabled[f])
 			continue;
 		file.network[f] = node->conf.range[f].network;
@@ -144,7 +144,7 @@ static void log_uplink(const struct node *node, const struct uplink *uplink)
 {
 	char addr[IP_STRLEN];
 
-	for IP_EACH_FAMILY (f) {
+	IP_FOREACH_FAMILY (f) {
 		const char *v6 = f == IP_V6 ? "v6 " : "";
 
 		if (!ip_is_set(&uplink->addr[f]))
@@ -192,7 +192,7 @@ static void wait_for_uplink(struct node *node, const struct err *err)
  * that is always the same for this host. */
 static void keep_macs(struct node *node, struct backend *backend, const struct lease *record)
 {
-	for IP_EACH_FAMILY (f) {
+	IP_FOREACH_FAMILY (f) {
 		_cleanup_json_ json_t *data = NULL;
 		const struct link *seen;
 		const char *text = NULL;
@@ -227,7 +227,7 @@ static int name_devices(struct node *node, struct backend *backend, struct err *
 	struct link link;
 	int slot;
 
-	for IP_EACH_FAMILY (f) {
+	IP_FOREACH_FAMILY (f) {
 		if (!backend->ops->device || !backend->ops->device(backend, f, &link))
 			continue;
 		slot = reconciler_device(node->reconciler, link.name);
@@ -255,7 +255,7 @@ static struct lease make_attrs(const struct backend *backend)
 	struct lease attrs = {0};
 
 	(void)snprintf(attrs.backend_type, sizeof(attrs.backend_type), "%s", backend->ops->type);
-	for IP_EACH_FAMILY (f) {
+	IP_FOREACH_FAMILY (f) {
 		if (!backend->enabled[f])
 			continue;
 		attrs.public_ip[f] = backend->uplink.public_ip[f];
@@ -293,8 +293,8 @@ static int make_backend(struct node *node, const struct netconf *conf, const str
 
 static bool share_a_device(const struct backend *a, const struct backend *b)
 {
-	for IP_EACH_FAMILY (f)
-		for IP_EACH_FAMILY (g)
+	IP_FOREACH_FAMILY (f)
+		IP_FOREACH_FAMILY (g)
 			if (a->device[f] && a->device[f] == b->device[g])
 				return true;
 	return false;
@@ -331,7 +331,7 @@ static void set_claims(struct node *node)
 {
 	struct diff_claims claims = {0};
 
-	for IP_EACH_FAMILY (f) {
+	IP_FOREACH_FAMILY (f) {
 		if (node->conf.enabled[f])
 			claims.network[claims.n++] = node->conf.range[f].network;
 		claims.subnet_len[f] = node->conf.range[f].subnet_len;
@@ -425,7 +425,7 @@ static int check_live_change(const struct node *node, const struct netconf *conf
 {
 	char a[IP_NET_STRLEN], b[IP_NET_STRLEN];
 
-	for IP_EACH_FAMILY (f) {
+	IP_FOREACH_FAMILY (f) {
 		if (conf->enabled[f] != node->conf.enabled[f])
 			return err_set(err, -EBUSY,
 				       "EnableIPv%c cannot change while flanneld runs: restart it",

@@ -164,7 +164,7 @@ static int publish(struct dir *d, const struct ip_net subnet[IP_FAMILY_COUNT], b
 /* Whether @subnet has exactly the config's families, each inside its range. */
 static bool fits(const struct netconf *conf, const struct ip_net subnet[IP_FAMILY_COUNT])
 {
-	for IP_EACH_FAMILY (f) {
+	IP_FOREACH_FAMILY (f) {
 		if (conf->enabled[f] != ip_net_is_set(&subnet[f]))
 			return false;
 		if (conf->enabled[f] && !allocate_valid(&conf->range[f], &subnet[f]))
@@ -287,7 +287,7 @@ static bool is_rival(const struct dir *d, const char *name,
 
 	if (*name == '.' || lease_parse_key(name, other, NULL))
 		return false;
-	for IP_EACH_FAMILY (f)
+	IP_FOREACH_FAMILY (f)
 		overlap |= ip_net_is_set(&other[f]) && ip_net_is_set(&subnet[f]) &&
 			   ip_net_overlaps(&other[f], &subnet[f]);
 	if (!overlap)
