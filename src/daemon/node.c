@@ -170,19 +170,26 @@ static int find_uplink(struct node *node, const struct netconf *conf, struct upl
 	if (!code)
 		code = uplink_choose(node->options, conf->enabled, &world, ret_uplink, err);
 	uplink_world_done(&world);
-	if (!code)
+	if (!code) {
 		health_good(node->health, HEALTH_UPLINK);
+		*node->waiting_for = '\0';
+	}
 	return code;
 }
 
-/* No uplink (now): a NIC that is gone comes back, an address is on its way. */
+/* No uplink (now): a NIC that is gone comes back, an address is on its way. What is
+ * there works on, as long as the NIC itself is there. */
 static void wait_for_uplink(struct node *node, const struct err *err)
 {
-	if (node->has_backend)
+	const struct link *nic = reconciler_link(node->reconciler, DEVICE_UPLINK);
+
+	if (node->has_backend && nic && nic->up)
 		health_degraded(node->health, HEALTH_UPLINK, err->text);
 	else
 		health_missing(node->health, HEALTH_UPLINK, err->text);
-	log_warning("%s; waiting for it", err->text);
+	if (strcmp(node->waiting_for, err->text))
+		log_warning("%s; waiting for it", err->text);
+	(void)snprintf(node->waiting_for, sizeof(node->waiting_for), "%s", err->text);
 }
 
 /* ---- backend ---- */
@@ -559,6 +566,13 @@ static void on_filter_timer(void *userdata)
 	node_filter_check(userdata);
 }
 
+static void on_failing(const char *why, void *userdata)
+{
+	struct node *node = userdata;
+
+	health_missing(node->health, HEALTH_KERNEL, why);
+}
+
 static void on_settled(void *userdata)
 {
 	struct node *node = userdata;
@@ -584,7 +598,7 @@ int node_new(struct loop *loop, const struct options *options, struct health *he
 {
 	struct node *node = mem_alloc(1, sizeof(*node));
 	const struct reconciler_events kernel_events = {on_world_changed, on_filter_changed,
-							on_settled, node};
+							on_failing, on_settled, node};
 	const struct store_events store_events = {on_config, on_own, on_synced, on_store_state,
 						  node};
 	char description[256];

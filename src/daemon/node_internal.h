@@ -41,7 +41,8 @@ struct node {
 	bool has_first_conf;
 	struct uplink uplink;
 	bool has_uplink;
-	struct backend backend; /* in force */
+	char waiting_for[ERR_TEXT_MAX]; /* what about the uplink; "": nothing */
+	struct backend backend;         /* in force */
 	bool has_backend;
 	struct backend previous; /* left, but some peers still publish it */
 	bool has_previous;

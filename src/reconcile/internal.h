@@ -66,6 +66,8 @@ uint8_t device_by_ifindex(const struct reconciler *r, int ifindex);
 bool device_is_ready(const struct reconciler *r, uint8_t slot);
 /* A notification about a device: marks ours for device_refresh_stale(). */
 void device_on_link(struct reconciler *r, const struct link *link);
+/* Asks the kernel for the device of @slot. */
+void device_refresh(struct reconciler *r, uint8_t slot);
 void device_refresh_stale(struct reconciler *r);
 /* Asks the kernel for every device by name. */
 void device_refresh_all(struct reconciler *r);

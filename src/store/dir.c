@@ -268,10 +268,6 @@ static void on_clock(void *userdata)
 	if (read(d->clock_fd, &count, sizeof(count)) < 0 && errno != ECANCELED)
 		return;
 	arm_clock(d);
-	if (!d->has_own || !d->own_expires_s)
-		return;
-	log_info("The clock was set: renewing our lease by the new time");
-	d->own_expires_s = dir_wall_now_s();
 	dir_own_renew(d);
 }
 
