@@ -25,6 +25,7 @@
 #include <sys/un.h>
 
 #define UPLINK_SETTLE_MS 50 /* a NIC that changes does so in several steps */
+#define FILTER_SETTLE_MS 5 /* our own transaction is noticed, too */
 #define FILE_RETRY_MS    5000
 
 /* ---- failures ---- */
@@ -321,11 +322,8 @@ static void install_backend(struct node *node, const struct backend *backend)
 	if (!node->has_own)
 		return; /* the kernel is not touched before the lease is ours */
 	node_plan_devices(node, had && !keep ? &before : NULL);
-	if (had_older && !share_a_device(&older, &node->backend) &&
-	    !(keep && share_a_device(&older, &node->previous)))
-		for IP_EACH_FAMILY (f)
-			if (older.device[f])
-				reconciler_unwant_link(node->reconciler, older.device[f]);
+	if (had_older)
+		node_plan_give_up(node, &older);
 	node_plan_all(node);
 }
 
@@ -549,6 +547,18 @@ static void on_uplink_timer(void *userdata)
 		node_plan_all(node);
 }
 
+static void on_filter_changed(void *userdata)
+{
+	struct node *node = userdata;
+
+	loop_timer_set_sooner(node->filter_timer, FILTER_SETTLE_MS);
+}
+
+static void on_filter_timer(void *userdata)
+{
+	node_filter_check(userdata);
+}
+
 static void on_settled(void *userdata)
 {
 	struct node *node = userdata;
@@ -556,6 +566,7 @@ static void on_settled(void *userdata)
 
 	if (!node->synced)
 		return;
+	node_filter_activate(node);
 	reconciler_get_status(node->reconciler, &status);
 	if (status.failing)
 		health_degraded(node->health, HEALTH_KERNEL, status.failure);
@@ -572,7 +583,8 @@ int node_new(struct loop *loop, const struct options *options, struct health *he
 	     node_fatal_fn fatal, void *userdata, struct node **ret_node, struct err *err)
 {
 	struct node *node = mem_alloc(1, sizeof(*node));
-	const struct reconciler_events kernel_events = {on_world_changed, on_settled, node};
+	const struct reconciler_events kernel_events = {on_world_changed, on_filter_changed,
+							on_settled, node};
 	const struct store_events store_events = {on_config, on_own, on_synced, on_store_state,
 						  node};
 	char description[256];
@@ -591,6 +603,7 @@ int node_new(struct loop *loop, const struct options *options, struct health *he
 	}
 	node->uplink_timer = loop_timer_new(loop, on_uplink_timer, node);
 	node->file_timer = loop_timer_new(loop, write_file, node);
+	node->filter_timer = loop_timer_new(loop, on_filter_timer, node);
 	node->peers = peers_new(node_plan_peer, node);
 	node->store = store_dir_new(loop, options->subnet_dir, node->peers, &store_events);
 	read_old_file(node);
@@ -611,6 +624,8 @@ void node_free(struct node *node)
 	reconciler_free(node->reconciler);
 	loop_event_free(node->uplink_timer);
 	loop_event_free(node->file_timer);
+	loop_event_free(node->filter_timer);
+	node_filter_done(node);
 	netconf_done(&node->conf);
 	netconf_done(&node->first_conf);
 	lease_done(&node->own);

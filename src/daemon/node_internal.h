@@ -9,7 +9,16 @@
 #include "model/peers.h"
 #include "model/subnet_file.h"
 #include "reconcile/reconciler.h"
+#include "rules/peer_filter.h"
 #include "store/store.h"
+
+/* The peer filter of one device. */
+struct node_filter {
+	uint8_t device; /* slot; DEVICE_NONE: unused */
+	struct peer_filter filter;
+	bool has_set;
+	char *listing; /* the table as nft lists it with the rule; NULL: no rule yet */
+};
 
 struct node {
 	struct loop *loop;
@@ -24,6 +33,7 @@ struct node {
 	struct reconciler *reconciler;
 	struct event *uplink_timer; /* look at the uplink again */
 	struct event *file_timer;   /* write the subnet file again */
+	struct event *filter_timer; /* look at the peer filters */
 
 	struct netconf conf; /* in force */
 	bool has_conf;
@@ -38,6 +48,9 @@ struct node {
 	struct lease own;
 	bool has_own;
 	bool synced; /* the peer table is complete */
+
+	struct node_filter filter[2 * IP_FAMILY_COUNT];
+	bool filter_failed; /* and it was said */
 
 	struct subnet_file old_file; /* found at the start */
 	bool has_old_file;
@@ -57,5 +70,18 @@ void node_plan_peer(const char *key, const struct lease *before, const struct le
 /* Wants the devices of the backend in force; gives up those of @before (NULL: none)
  * that it does not share. */
 void node_plan_devices(struct node *node, const struct backend *before);
+/* Gives up those devices of @before that no backend in use shares. */
+void node_plan_give_up(struct node *node, const struct backend *before);
 /* Gives up the previous backend when no peer publishes it any more. */
 void node_plan_drop_previous(struct node *node);
+
+/* node_filter.c */
+/* @device, as @link says, gets a peer filter (or, switched off, loses it). */
+void node_filter_want(struct node *node, uint8_t device, const struct link *link);
+/* The device goes; so does its filter. */
+void node_filter_unwant(struct node *node, uint8_t device);
+/* The sets are filled: the rules may drop. */
+void node_filter_activate(struct node *node);
+/* Somebody touched a table: restores what is not as it was. */
+void node_filter_check(struct node *node);
+void node_filter_done(struct node *node);

@@ -204,7 +204,7 @@ static int tx_checksum_of(const struct options *options)
 	return -1;
 }
 
-static void give_up_devices(struct node *node, const struct backend *before)
+void node_plan_give_up(struct node *node, const struct backend *before)
 {
 	for IP_EACH_FAMILY (f) {
 		bool shared = false;
@@ -212,9 +212,13 @@ static void give_up_devices(struct node *node, const struct backend *before)
 		if (!before->device[f])
 			continue;
 		for IP_EACH_FAMILY (g)
-			shared |= before->device[f] == node->backend.device[g];
-		if (!shared)
-			reconciler_unwant_link(node->reconciler, before->device[f]);
+			shared |= before->device[f] == node->backend.device[g] ||
+				  (node->has_previous && before != &node->previous &&
+				   before->device[f] == node->previous.device[g]);
+		if (shared)
+			continue;
+		node_filter_unwant(node, before->device[f]);
+		reconciler_unwant_link(node->reconciler, before->device[f]);
 	}
 }
 
@@ -228,9 +232,10 @@ void node_plan_devices(struct node *node, const struct backend *before)
 			continue;
 		reconciler_want_link(node->reconciler, node->backend.device[f], &link,
 				     tx_checksum_of(node->options));
+		node_filter_want(node, node->backend.device[f], &link);
 	}
 	if (before)
-		give_up_devices(node, before);
+		node_plan_give_up(node, before);
 }
 
 static void count_previous(const char *key, const struct lease *peer, void *userdata)
@@ -253,6 +258,6 @@ void node_plan_drop_previous(struct node *node)
 		return;
 	log_info("No peer uses backend %s any more", node->previous.ops->type);
 	node->has_previous = false;
-	give_up_devices(node, &node->previous);
+	node_plan_give_up(node, &node->previous);
 	node_plan_all(node);
 }

@@ -30,12 +30,15 @@ struct netlink {
 };
 
 struct netlink_batch {
-	char buf[NETLINK_BATCH_BYTES];
+	char buf[NETLINK_BATCH_BYTES + NETLINK_MESSAGE_MAX];
 	size_t len;
-	size_t last; /* offset of the last message */
+	size_t last;       /* offset of the last message that answers */
+	size_t last_index; /* and its place in tokens */
 	uint32_t *tokens;
 	size_t n, cap;
 };
+
+#define FRAME_TOKEN UINT32_MAX
 
 static void set_option(const struct mnl_socket *socket, int level, int option, int value)
 {
@@ -193,28 +196,44 @@ void netlink_batch_free(struct netlink_batch *batch)
 
 void *netlink_batch_room(struct netlink_batch *batch)
 {
-	if (sizeof(batch->buf) - batch->len < NETLINK_MESSAGE_MAX)
+	if (NETLINK_BATCH_BYTES - batch->len < NETLINK_MESSAGE_MAX)
 		return NULL;
 	return memset(batch->buf + batch->len, 0, NETLINK_MESSAGE_MAX);
 }
 
-void netlink_batch_commit(struct netlink_batch *batch, const struct nlmsghdr *msg, uint32_t token)
+void *netlink_batch_frame_room(struct netlink_batch *batch)
+{
+	return memset(batch->buf + batch->len, 0, NETLINK_MESSAGE_MAX);
+}
+
+static void append(struct netlink_batch *batch, const struct nlmsghdr *msg, uint32_t token)
 {
 	if (batch->n == batch->cap) {
 		batch->cap = batch->cap ? 2 * batch->cap : 256;
 		batch->tokens = mem_realloc(batch->tokens, batch->cap, sizeof(*batch->tokens));
 	}
 	batch->tokens[batch->n++] = token;
-	batch->last = batch->len;
 	batch->len += MNL_ALIGN(msg->nlmsg_len);
 }
 
-size_t netlink_batch_count(const struct netlink_batch *batch)
+void netlink_batch_commit(struct netlink_batch *batch, const struct nlmsghdr *msg, uint32_t token)
 {
-	return batch->n;
+	batch->last = batch->len;
+	batch->last_index = batch->n;
+	append(batch, msg, token);
 }
 
-/* Numbers the messages, first to last; the last one alone asks for an answer. */
+void netlink_batch_commit_frame(struct netlink_batch *batch, const struct nlmsghdr *msg)
+{
+	append(batch, msg, FRAME_TOKEN);
+}
+
+void netlink_batch_reset(struct netlink_batch *batch)
+{
+	batch->n = batch->len = batch->last = batch->last_index = 0;
+}
+
+/* Numbers the messages, first to last; one alone asks for an answer. */
 static uint32_t number_messages(struct netlink *nl, struct netlink_batch *batch)
 {
 	uint32_t first = nl->seq + 1;
@@ -251,9 +270,11 @@ static int read_batch_answers(struct netlink *nl, const struct netlink_batch *ba
 			if (m->nlmsg_type != NLMSG_ERROR || index >= batch->n)
 				continue;
 			code = parse_ack(m, &text);
+			if (code && batch->tokens[index] == FRAME_TOKEN)
+				return set_kernel_error(err, code, text);
 			if (code)
 				on_failure(batch->tokens[index], code, text, userdata);
-			if (index == batch->n - 1)
+			if (index == batch->last_index)
 				return 0;
 		}
 	}
@@ -272,7 +293,7 @@ int netlink_batch_send(struct netlink *nl, struct netlink_batch *batch,
 		code = err_sys(err, -errno, "netlink send");
 	else
 		code = read_batch_answers(nl, batch, first, on_failure, userdata, err);
-	batch->n = batch->len = batch->last = 0;
+	netlink_batch_reset(batch);
 	return code;
 }
 

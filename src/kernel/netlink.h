@@ -44,7 +44,12 @@ void netlink_batch_free(struct netlink_batch *batch);
 #define NETLINK_MESSAGE_MAX 512
 void *netlink_batch_room(struct netlink_batch *batch);
 void netlink_batch_commit(struct netlink_batch *batch, const struct nlmsghdr *msg, uint32_t token);
-size_t netlink_batch_count(const struct netlink_batch *batch);
+/* The same for a message that never answers, the frame of an nftables transaction: also
+ * a full batch has room for its end. Its failure is that of the whole batch. */
+void *netlink_batch_frame_room(struct netlink_batch *batch);
+void netlink_batch_commit_frame(struct netlink_batch *batch, const struct nlmsghdr *msg);
+/* Forgets what was committed. */
+void netlink_batch_reset(struct netlink_batch *batch);
 /* Sends what was committed, reports failures, empties the batch. 0, or -errno when
  * the whole batch's fate is unknown. */
 int netlink_batch_send(struct netlink *nl, struct netlink_batch *batch,

@@ -19,6 +19,8 @@ struct device {
 	struct link seen;
 	unsigned failures;
 	int64_t retry_ms; /* not before; 0: at once */
+	bool has_filter;
+	struct nft_set filter; /* its peer set, when it exists */
 };
 
 struct reconciler {
@@ -26,6 +28,9 @@ struct reconciler {
 	struct reconciler_events events;
 	struct netlink *nl;      /* requests */
 	struct netlink *monitor; /* notifications */
+	struct netlink *nft;         /* the same of nftables; NULL while no device has a filter */
+	struct netlink *nft_monitor;
+	struct event *nft_event;
 	struct event *monitor_event;
 	struct event *run_timer;      /* work to do */
 	struct event *retry_timer;    /* something failed */
@@ -68,11 +73,14 @@ void device_remove_pass(struct reconciler *r);
 
 /* observe.c */
 void observe_message(const struct nlmsghdr *msg, void *reconciler);
+void observe_nft_message(const struct nlmsghdr *msg, void *reconciler);
 /* Reads everything anew. 0, or -errno: what was known stays. */
 int observe_dump(struct reconciler *r, struct err *err);
 
 /* program.c */
-/* Sends one batch of differences. Whether there may be more to send. */
+/* Sends one batch of differences (of peer sets; of everything else). Whether there may
+ * be more to send. */
+bool program_filter_batch(struct reconciler *r);
 bool program_batch(struct reconciler *r);
 
 /* reconciler.c */

@@ -11,6 +11,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <linux/netfilter/nf_tables.h>
 #include <linux/rtnetlink.h>
 
 static void see(struct reconciler *r, const struct entry *entry, bool ours, bool is_gone)
@@ -131,6 +132,67 @@ void observe_message(const struct nlmsghdr *msg, void *reconciler)
 	}
 }
 
+struct seen_elements {
+	struct reconciler *r;
+	uint8_t slot;
+	bool gone;
+};
+
+static void on_element(const struct ip *ip, void *userdata)
+{
+	const struct seen_elements *seen = userdata;
+	struct entry entry = entry_filter(seen->slot, ip);
+
+	see(seen->r, &entry, true, seen->gone);
+}
+
+/* The set is gone: nothing of it is in the kernel any more. */
+static void filter_gone(struct reconciler *r, uint8_t slot)
+{
+	r->device[slot].has_filter = false;
+	set_see_begin(&r->set);
+	set_see_end(&r->set, ENTRY_FILTER, slot);
+}
+
+void observe_nft_message(const struct nlmsghdr *msg, void *reconciler)
+{
+	struct reconciler *r = reconciler;
+
+	for (uint8_t slot = DEVICE_UPLINK + 1; slot < DEVICE_MAX; slot++) {
+		struct device *d = &r->device[slot];
+		struct seen_elements seen = {r, slot, (msg->nlmsg_type & 0xff) == NFT_MSG_DELSETELEM};
+
+		if (!d->has_filter)
+			continue;
+		switch (nft_parse(msg, &d->filter, on_element, &seen)) {
+		case NFT_TABLE_REMOVED:
+			filter_gone(r, slot);
+			r->events.filter_changed(r->events.userdata);
+			break;
+		case NFT_TABLE_CHANGED:
+			r->events.filter_changed(r->events.userdata);
+			break;
+		case NFT_ELEMENT_ADDED:
+		case NFT_ELEMENT_REMOVED:
+		case NFT_OTHER:
+			break;
+		}
+	}
+}
+
+static int dump_filter(struct reconciler *r, uint8_t slot, struct err *err)
+{
+	char buf[NETLINK_MESSAGE_MAX] = {0};
+	int code = netlink_dump(r->nft, nft_put_dump(buf, &r->device[slot].filter),
+				observe_nft_message, r, err);
+
+	if (code != -ENOENT)
+		return code ? err_wrap(err, code, "listing the peer set") : 0;
+	filter_gone(r, slot);
+	r->events.filter_changed(r->events.userdata);
+	return 0;
+}
+
 static int dump(struct reconciler *r, struct nlmsghdr *msg, const char *what, struct err *err)
 {
 	int code = netlink_dump(r->nl, msg, observe_message, r, err);
@@ -168,11 +230,15 @@ int observe_dump(struct reconciler *r, struct err *err)
 	for (uint8_t slot = DEVICE_UPLINK + 1; slot < DEVICE_MAX && !code; slot++)
 		if (r->device[slot].has_seen)
 			code = dump_device(r, slot, err);
+	for (uint8_t slot = DEVICE_UPLINK + 1; slot < DEVICE_MAX && !code; slot++)
+		if (r->device[slot].has_filter)
+			code = dump_filter(r, slot, err);
 	if (code)
 		return code;
 	set_see_end(&r->set, ENTRY_ADDR, DEVICE_NONE);
 	set_see_end(&r->set, ENTRY_FDB, DEVICE_NONE);
 	set_see_end(&r->set, ENTRY_NEIGH, DEVICE_NONE);
 	set_see_end(&r->set, ENTRY_ROUTE, DEVICE_NONE);
+	set_see_end(&r->set, ENTRY_FILTER, DEVICE_NONE);
 	return 0;
 }

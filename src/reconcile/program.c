@@ -68,6 +68,8 @@ static struct nlmsghdr *encode(const struct reconciler *r, const struct item *it
 		route = to_route(r, item, value);
 		return set ? route_put_replace(buf, &route) : route_put_delete(buf, &route);
 	case ENTRY_FILTER:
+		return nft_put_element(buf, &r->device[item->key.device].filter, &item->key.net.ip,
+				       set);
 	case ENTRY_KIND_COUNT:
 		break;
 	}
@@ -76,11 +78,15 @@ static struct nlmsghdr *encode(const struct reconciler *r, const struct item *it
 
 static bool can_set(const struct reconciler *r, const struct item *item)
 {
+	if (item->key.kind == ENTRY_FILTER)
+		return r->device[item->key.device].has_filter;
 	return device_is_ready(r, item->key.device) && device_is_ready(r, item->want.device);
 }
 
 static bool can_delete(const struct reconciler *r, const struct item *item)
 {
+	if (item->key.kind == ENTRY_FILTER)
+		return r->device[item->key.device].has_filter;
 	return item->key.device == DEVICE_NONE || r->device[item->key.device].has_seen;
 }
 
@@ -157,6 +163,10 @@ static void failed(struct reconciler *r, struct item *item, int code)
 	struct entry entry = {.key = item->key, .value = item->refs ? item->want : item->seen};
 	char text[ENTRY_STRLEN], what[ENTRY_STRLEN + 16];
 
+	if (code == -EAGAIN) { /* rolled back for another's fault */
+		set_wait(&r->set, item, loop_now_ms() + reconciler_backoff_ms(0));
+		return;
+	}
 	entry_format(&entry, (const char(*)[IFNAMSIZ])r->names, text);
 	(void)snprintf(what, sizeof(what), "%s %s", item->refs ? "Setting" : "Removing", text);
 	/* The first failure is often a device on its way; only the second is news. */
@@ -185,23 +195,62 @@ static void finish(struct reconciler *r, bool unknown)
 	r->n_inflight = 0;
 }
 
-bool program_batch(struct reconciler *r)
+/* A transaction that failed applied nothing: what failed by itself is dealt with, the
+ * rest goes again. */
+static void roll_back(struct reconciler *r)
 {
-	bool all = true;
-	struct err err;
-	int code;
+	bool any = false;
 
-	for (int kind = 0; kind < ENTRY_KIND_COUNT && all; kind++)
-		all = collect(r, (enum entry_kind)kind, DIFF_SET);
-	for (int kind = ENTRY_KIND_COUNT - 1; kind >= 0 && all; kind--)
-		all = collect(r, (enum entry_kind)kind, DIFF_DELETE);
-	if (!r->n_inflight)
-		return false;
-	code = netlink_batch_send(r->nl, r->batch, on_failure, r, &err);
+	for (size_t i = 0; i < r->n_inflight; i++)
+		any |= r->codes[i] != 0;
+	for (size_t i = 0; i < r->n_inflight && any; i++)
+		if (!r->codes[i])
+			r->codes[i] = -EAGAIN;
+}
+
+static void send_batch(struct reconciler *r, struct netlink *nl, bool transaction)
+{
+	struct err err;
+	int code = netlink_batch_send(nl, r->batch, on_failure, r, &err);
+
 	if (code) {
 		log_warning("Programming the kernel failed: %s; listing it anew", err.text);
 		r->need_dump = true;
+	} else if (transaction) {
+		roll_back(r);
 	}
 	finish(r, code != 0);
+}
+
+bool program_filter_batch(struct reconciler *r)
+{
+	bool all;
+
+	if (!r->nft || !r->set.queue[ENTRY_FILTER])
+		return false;
+	netlink_batch_commit_frame(r->batch, nft_put_begin(netlink_batch_frame_room(r->batch)));
+	all = collect(r, ENTRY_FILTER, DIFF_SET) && collect(r, ENTRY_FILTER, DIFF_DELETE);
+	if (!r->n_inflight) {
+		netlink_batch_reset(r->batch);
+		return false;
+	}
+	netlink_batch_commit_frame(r->batch, nft_put_end(netlink_batch_frame_room(r->batch)));
+	send_batch(r, r->nft, true);
+	return !all;
+}
+
+bool program_batch(struct reconciler *r)
+{
+	bool all = true;
+
+	for (int kind = 0; kind < ENTRY_KIND_COUNT && all; kind++)
+		if (kind != ENTRY_FILTER)
+			all = collect(r, (enum entry_kind)kind, DIFF_SET);
+	for (int kind = ENTRY_KIND_COUNT - 1; kind >= 0 && all; kind--)
+		if (kind != ENTRY_FILTER)
+			all = collect(r, (enum entry_kind)kind, DIFF_DELETE);
+	if (!r->n_inflight)
+		return false;
+	send_batch(r, r->nl, false);
 	return !all;
 }

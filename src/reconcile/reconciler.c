@@ -13,6 +13,7 @@
 #include "base/mem.h"
 
 #include <errno.h>
+#include <linux/netfilter/nfnetlink.h>
 #include <linux/rtnetlink.h>
 #include <stdio.h>
 
@@ -86,9 +87,10 @@ static void report_repairs(struct reconciler *r)
 	r->drift_since_ms = 0;
 }
 
-static void read_monitor(struct reconciler *r)
+static void read_monitor(struct reconciler *r, struct netlink *monitor,
+			 netlink_message_fn on_message)
 {
-	int code = netlink_monitor_drain(r->monitor, observe_message, r);
+	int code = monitor ? netlink_monitor_drain(monitor, on_message, r) : 0;
 
 	if (!code)
 		return;
@@ -154,8 +156,10 @@ static void run(void *userdata)
 {
 	struct reconciler *r = userdata;
 	int64_t next_retry;
+	bool more;
 
-	read_monitor(r);
+	read_monitor(r, r->monitor, observe_message);
+	read_monitor(r, r->nft_monitor, observe_nft_message);
 	if (!r->started)
 		return;
 	dump_if_needed(r);
@@ -165,7 +169,10 @@ static void run(void *userdata)
 		reconciler_note_drift(r);
 	if (!set_queues_empty(&r->set))
 		r->settled = false;
-	if (program_batch(r))
+	/* Whom we send to may answer: the filter opens first. */
+	more = program_filter_batch(r);
+	more |= program_batch(r);
+	if (more)
 		loop_timer_set(r->run_timer, 0);
 	else if (!r->need_dump)
 		settle(r);
@@ -219,6 +226,9 @@ void reconciler_free(struct reconciler *r)
 	if (!r)
 		return;
 	loop_event_free(r->monitor_event);
+	loop_event_free(r->nft_event);
+	netlink_close(r->nft_monitor);
+	netlink_close(r->nft);
 	loop_event_free(r->run_timer);
 	loop_event_free(r->retry_timer);
 	loop_event_free(r->backstop_timer);
@@ -303,6 +313,42 @@ void reconciler_unwant_link(struct reconciler *r, int device)
 const struct link *reconciler_link(const struct reconciler *r, int device)
 {
 	return r->device[device].has_seen ? &r->device[device].seen : NULL;
+}
+
+static int open_nft(struct reconciler *r, struct err *err)
+{
+	static const int groups[] = {NFNLGRP_NFTABLES};
+	int code;
+
+	if (r->nft)
+		return 0;
+	code = netlink_open(NETLINK_NETFILTER, &r->nft, err);
+	if (!code)
+		code = netlink_monitor_open(NETLINK_NETFILTER, groups, ARRAY_SIZE(groups),
+					    &r->nft_monitor, err);
+	if (code) {
+		netlink_close(r->nft);
+		r->nft = NULL;
+		return code;
+	}
+	r->nft_event = loop_fd_new(r->loop, netlink_fd(r->nft_monitor), run, r);
+	return 0;
+}
+
+void reconciler_set_filter(struct reconciler *r, int device, const struct nft_set *set)
+{
+	struct device *d = &r->device[device];
+	struct err err;
+
+	d->has_filter = set && !open_nft(r, &err);
+	if (set && !d->has_filter)
+		log_warning("Peer filter of %s: %s; leaving it as it is", d->name, err.text);
+	if (!d->has_filter)
+		return;
+	d->filter = *set;
+	/* What is in the set is read before anything is added or removed. */
+	set_queue_device(&r->set, (uint8_t)device);
+	reconciler_resync(r);
 }
 
 void reconciler_want(struct reconciler *r, const struct entry *entry)

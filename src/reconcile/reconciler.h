@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "io/loop.h"
 #include "kernel/link.h"
+#include "kernel/nft_set.h"
 #include "reconcile/diff.h"
 #include "reconcile/entry.h"
 
@@ -23,6 +24,8 @@ struct reconciler_events {
 	/* Links, addresses or default routes of the host have changed: choose the
 	 * uplink again. Called often; must be cheap. */
 	void (*world_changed)(void *userdata);
+	/* Somebody touched the table of a device's peer set, or it has gone. */
+	void (*filter_changed)(void *userdata);
 	/* Everything wanted is in the kernel, but for what waits for a retry. */
 	void (*settled)(void *userdata);
 	void *userdata;
@@ -52,6 +55,10 @@ void reconciler_want_link(struct reconciler *r, int device, const struct link *w
 void reconciler_unwant_link(struct reconciler *r, int device);
 /* The device as the kernel has it now; NULL: none. */
 const struct link *reconciler_link(const struct reconciler *r, int device);
+
+/* The peer set of a device: its ENTRY_FILTER entries are elements of @set, which
+ * exists. NULL: it does not (any more). */
+void reconciler_set_filter(struct reconciler *r, int device, const struct nft_set *set);
 
 void reconciler_want(struct reconciler *r, const struct entry *entry);
 void reconciler_unwant(struct reconciler *r, const struct entry *entry);

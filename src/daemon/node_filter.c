@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* node_filter.c - the peer filters of the node's tunnel devices
+ *
+ * A filter is built in the order set, elements (by the reconciler, with the peers'
+ * other entries), rule. Whatever is touched by another's hand is put back the same
+ * way. A host without nftables goes on without the filter, and says so.
+ */
+#include "daemon/node_internal.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static struct node_filter *find(struct node *node, uint8_t device)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(node->filter); i++)
+		if (node->filter[i].device == device)
+			return &node->filter[i];
+	return NULL;
+}
+
+static void no_filter(struct node *node, const char *device, const struct err *err)
+{
+	if (!node->filter_failed)
+		log_warning("Peer filter of %s: %s; going on without it: packets from anyone who "
+			    "can send to the VXLAN port are accepted",
+			    device, err->text);
+	node->filter_failed = true;
+}
+
+static void install_set(struct node *node, struct node_filter *f)
+{
+	struct err err;
+
+	if (peer_filter_install_set(&f->filter, &err)) {
+		no_filter(node, f->filter.set.table, &err);
+		return;
+	}
+	f->has_set = true;
+	reconciler_set_filter(node->reconciler, f->device, &f->filter.set);
+}
+
+void node_filter_want(struct node *node, uint8_t device, const struct link *link)
+{
+	struct peer_filter wanted = peer_filter_for(link->name, (enum ip_family)link->vxlan.local.family,
+						    link->vxlan.port, link->vxlan.vni);
+	struct node_filter *f = find(node, device);
+	struct err err;
+
+	if (!node->options->peer_filter) {
+		(void)peer_filter_remove(&wanted, &err); /* of a run that had it on */
+		return;
+	}
+	if (!f)
+		f = find(node, DEVICE_NONE);
+	if (!f)
+		return;
+	if (f->device && f->filter.port == wanted.port && f->filter.vni == wanted.vni &&
+	    !strcmp(f->filter.set.table, wanted.set.table))
+		return;
+	free(f->listing);
+	*f = (struct node_filter){.device = device, .filter = wanted};
+	install_set(node, f);
+}
+
+void node_filter_unwant(struct node *node, uint8_t device)
+{
+	struct node_filter *f = device ? find(node, device) : NULL;
+	struct err err;
+
+	if (!f)
+		return;
+	reconciler_set_filter(node->reconciler, device, NULL);
+	if (peer_filter_remove(&f->filter, &err))
+		log_warning("Removing the peer filter %s: %s; leaving it", f->filter.set.table,
+			    err.text);
+	free(f->listing);
+	*f = (struct node_filter){0};
+}
+
+void node_filter_activate(struct node *node)
+{
+	struct err err;
+
+	for (size_t i = 0; i < ARRAY_SIZE(node->filter); i++) {
+		struct node_filter *f = &node->filter[i];
+
+		if (!f->device || !f->has_set || f->listing)
+			continue;
+		if (peer_filter_install_rule(&f->filter, &f->listing, &err))
+			no_filter(node, f->filter.set.table, &err);
+		else
+			log_info("Accepting VXLAN packets of VNI %u from known peers only (nftables "
+				 "table %s)",
+				 f->filter.vni, f->filter.set.table);
+	}
+}
+
+void node_filter_check(struct node *node)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(node->filter); i++) {
+		struct node_filter *f = &node->filter[i];
+
+		if (!f->device || !f->listing || peer_filter_is_intact(&f->filter, f->listing))
+			continue;
+		log_warning("The peer filter (nftables table %s) was changed or removed; restoring it",
+			    f->filter.set.table);
+		free(TAKE_PTR(f->listing));
+		f->has_set = false;
+		/* Settling again puts the rule back. */
+		install_set(node, f);
+	}
+}
+
+void node_filter_done(struct node *node)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(node->filter); i++)
+		free(node->filter[i].listing);
+}
