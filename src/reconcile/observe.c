@@ -33,15 +33,12 @@ static void see(struct reconciler *r, const struct entry *entry, bool ours, bool
 static void on_link(struct reconciler *r, const struct nlmsghdr *msg)
 {
 	struct link link;
-	bool was_uplink;
 
 	if (link_parse(msg, &link))
 		return;
-	was_uplink = device_by_ifindex(r, link.ifindex) == DEVICE_UPLINK;
-	device_on_link(r, &link, msg->nlmsg_type == RTM_DELLINK);
+	device_on_link(r, &link);
 	/* Pods' devices come and go without end: only those that may be the uplink count. */
-	if (was_uplink || !r->device[DEVICE_UPLINK].has_seen ||
-	    device_by_ifindex(r, link.ifindex) == DEVICE_UPLINK)
+	if (r->device[DEVICE_UPLINK].stale || !r->device[DEVICE_UPLINK].has_seen)
 		r->events.world_changed(r->events.userdata);
 }
 

@@ -198,7 +198,11 @@ void set_unsee_device(struct set *set, uint8_t device, bool only_routes, bool dr
 	{
 		bool route = item->key.kind == ENTRY_ROUTE && item->seen.device == device;
 
-		if (!item->has_seen || !(route || (!only_routes && item->key.device == device)))
+		/* Elements of the peer set outlive the device. */
+		bool on_it = !only_routes && item->key.device == device &&
+			     item->key.kind != ENTRY_FILTER;
+
+		if (!item->has_seen || !(route || on_it))
 			continue;
 		item->confirmed &= drift;
 		set_unsee(set, item);

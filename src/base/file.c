@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* file.c - whole files: bounded read, atomic write */
+#include "base/file.h"
+
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define READ_STEP 4096
+
+/* Opens @path without ever waiting, and only when it is a regular file. */
+static int open_regular(int dirfd, const char *path, struct stat *ret_st, struct err *err)
+{
+	_cleanup_close_ int fd = -1;
+	int r;
+
+	fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (fd < 0) {
+		r = -errno;
+		return err_sys(err, r, "cannot open %s", path);
+	}
+	if (fstat(fd, ret_st) < 0) {
+		r = -errno;
+		return err_sys(err, r, "cannot stat %s", path);
+	}
+	if (!S_ISREG(ret_st->st_mode))
+		return err_set(err, -EINVAL, "%s is not a regular file", path);
+	return TAKE_FD(fd);
+}
+
+int file_read(int dirfd, const char *path, size_t limit, char **ret_text, size_t *ret_len,
+	      struct err *err)
+{
+	_cleanup_close_ int fd = -1;
+	_cleanup_free_ char *text = NULL;
+	size_t len = 0, size;
+	struct stat st;
+	int r;
+
+	fd = open_regular(dirfd, path, &st, err);
+	if (fd < 0)
+		return fd;
+	/* The size only says where to begin: files of /proc have none, others grow.
+	 * One byte more than the file makes the last read(2) see its end. */
+	size = (uintmax_t)st.st_size < limit ? (size_t)st.st_size + 1 : limit + 1;
+	text = mem_alloc(size + 1, 1);
+	for (;;) {
+		ssize_t n = read(fd, text + len, size - len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0) {
+			r = -errno;
+			return err_sys(err, r, "cannot read %s", path);
+		}
+		if (n == 0)
+			break;
+		len += (size_t)n;
+		if (len > limit)
+			return err_set(err, -EFBIG, "%s is longer than %zu bytes", path, limit);
+		if (len < size)
+			continue;
+		size = limit - len < READ_STEP + len ? limit + 1 : 2 * len + READ_STEP;
+		text = mem_realloc(text, size + 1, 1);
+	}
+	text[len] = '\0';
+	*ret_text = TAKE_PTR(text);
+	if (ret_len)
+		*ret_len = len;
+	return 0;
+}
+
+int file_make_parents(const char *path, struct err *err)
+{
+	_cleanup_free_ char *dir = mem_strdup(path);
+
+	for (char *s = strchr(dir + 1, '/'); *dir && s; s = strchr(s + 1, '/')) {
+		*s = '\0';
+		if (mkdir(dir, 0755) < 0 && errno != EEXIST) {
+			int r = -errno;
+
+			return err_sys(err, r, "cannot create directory %s", dir);
+		}
+		*s = '/';
+	}
+	return 0;
+}
+
+static int write_all(int fd, const char *text, mode_t mode)
+{
+	size_t len = strlen(text);
+
+	while (len) {
+		ssize_t n = write(fd, text, len);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n > 0) {
+			text += n;
+			len -= (size_t)n;
+		}
+	}
+	/* The temporary file is 0600; the umask has no say in what was asked for. */
+	return fchmod(fd, mode) < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
+/* Makes the rename itself last. Some file systems cannot; the file is in place anyway. */
+static void sync_parent(const char *path, const char *name)
+{
+	_cleanup_free_ char *dir = mem_strdup(path);
+	_cleanup_close_ int fd = -1;
+
+	dir[name - path] = '\0';
+	fd = open(*dir ? dir : ".", O_RDONLY | O_CLOEXEC | O_DIRECTORY);
+	if (fd >= 0)
+		(void)fsync(fd);
+}
+
+int file_write_atomic(const char *path, const char *text, mode_t mode, struct err *err)
+{
+	_cleanup_free_ char *temporary = NULL;
+	_cleanup_close_ int fd = -1;
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+	size_t size = strlen(path) + sizeof("..XXXXXX");
+	int r;
+
+	if (!*name)
+		return err_set(err, -EINVAL, "\"%s\" does not name a file", path);
+	r = file_make_parents(path, err);
+	if (r < 0)
+		return r;
+	/* The dot in front hides it from whoever lists the directory. */
+	temporary = mem_alloc(size, 1);
+	(void)snprintf(temporary, size, "%.*s.%s.XXXXXX", (int)(name - path), path, name);
+	fd = mkostemp(temporary, O_CLOEXEC);
+	if (fd < 0) {
+		r = -errno;
+		return err_sys(err, r, "cannot create %s", temporary);
+	}
+	r = write_all(fd, text, mode);
+	if (!r && rename(temporary, path) < 0)
+		r = -errno;
+	if (r < 0) {
+		(void)unlink(temporary);
+		return err_sys(err, r, "cannot write %s", path);
+	}
+	sync_parent(path, name);
+	return 0;
+}
