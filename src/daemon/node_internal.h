@@ -41,7 +41,8 @@ struct node {
 	bool has_first_conf;
 	struct uplink uplink;
 	bool has_uplink;
-	struct backend backend; /* in force */
+	char waiting_for[ERR_TEXT_MAX]; /* what about the uplink; "": nothing */
+	struct backend backend;         /* in force */
 	bool has_backend;
 	struct backend previous; /* left, but some peers still publish it */
 	bool has_previous;
@@ -54,7 +55,7 @@ struct node {
 
 	struct subnet_file old_file; /* found at the start */
 	bool has_old_file;
-	char *file_text; /* last written */
+	char *file_text;  /* last written */
 	int network_lock; /* abstract socket */
 	struct ip_net locked_network;
 };

@@ -28,8 +28,7 @@ static void parse_vxlan(const struct nlattr *data, struct link_vxlan *vxlan)
 {
 	const struct nlattr *attr;
 
-	mnl_attr_for_each_nested(attr, data)
-	{
+	mnl_attr_for_each_nested (attr, data) {
 		size_t len = mnl_attr_get_payload_len(attr);
 
 		switch (mnl_attr_get_type(attr)) {
@@ -64,8 +63,7 @@ static void parse_linkinfo(const struct nlattr *info, struct link *link)
 {
 	const struct nlattr *attr, *data = NULL;
 
-	mnl_attr_for_each_nested(attr, info)
-	{
+	mnl_attr_for_each_nested (attr, info) {
 		if (mnl_attr_get_type(attr) == IFLA_INFO_KIND)
 			copy_string(link->kind, sizeof(link->kind), attr);
 		else if (mnl_attr_get_type(attr) == IFLA_INFO_DATA)
@@ -88,8 +86,7 @@ int link_parse(const struct nlmsghdr *msg, struct link *ret_link)
 	link.ifindex = info->ifi_index;
 	link.up = info->ifi_flags & IFF_UP;
 	link.loopback = info->ifi_flags & IFF_LOOPBACK;
-	mnl_attr_for_each(attr, msg, sizeof(*info))
-	{
+	mnl_attr_for_each (attr, msg, sizeof(*info)) {
 		switch (mnl_attr_get_type(attr)) {
 		case IFLA_IFNAME:
 			copy_string(link.name, sizeof(link.name), attr);

@@ -21,9 +21,9 @@
 /* What a vxlan device is made of (IFLA_VXLAN_*). */
 struct link_vxlan {
 	uint32_t vni;
-	uint16_t port;      /* UDP destination port, host order */
-	int lower_ifindex;  /* the uplink that carries it; 0: none */
-	struct ip local;    /* source of outer packets; unset: none */
+	uint16_t port;     /* UDP destination port, host order */
+	int lower_ifindex; /* the uplink that carries it; 0: none */
+	struct ip local;   /* source of outer packets; unset: none */
 	bool learning;
 	bool gbp;
 };

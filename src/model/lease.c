@@ -23,9 +23,8 @@ void lease_done(struct lease *lease)
 {
 	if (!lease)
 		return;
-	for
-		IP_EACH_FAMILY(f)
-	free(lease->backend_data[f]);
+	IP_FOREACH_FAMILY (f)
+		free(lease->backend_data[f]);
 	*lease = (struct lease){0};
 }
 
@@ -38,10 +37,9 @@ struct lease lease_copy(const struct lease *lease)
 {
 	struct lease copy = *lease;
 
-	for
-		IP_EACH_FAMILY(f)
-	if (copy.backend_data[f])
-		copy.backend_data[f] = mem_strdup(copy.backend_data[f]);
+	IP_FOREACH_FAMILY (f)
+		if (copy.backend_data[f])
+			copy.backend_data[f] = mem_strdup(copy.backend_data[f]);
 	return copy;
 }
 
@@ -52,12 +50,11 @@ static bool same_text(const char *a, const char *b)
 
 bool lease_same_content(const struct lease *a, const struct lease *b)
 {
-	for
-		IP_EACH_FAMILY(f)
-	if (!ip_net_equal(&a->subnet[f], &b->subnet[f]) ||
-	    !ip_equal(&a->public_ip[f], &b->public_ip[f]) ||
-	    !same_text(a->backend_data[f], b->backend_data[f]))
-		return false;
+	IP_FOREACH_FAMILY (f)
+		if (!ip_net_equal(&a->subnet[f], &b->subnet[f]) ||
+		    !ip_equal(&a->public_ip[f], &b->public_ip[f]) ||
+		    !same_text(a->backend_data[f], b->backend_data[f]))
+			return false;
 	return !strcmp(a->backend_type, b->backend_type);
 }
 
@@ -123,16 +120,14 @@ const char *lease_format_key(const struct ip_net subnet[IP_FAMILY_COUNT], char b
 	size_t n = 0;
 
 	buf[0] = '\0';
-	for
-		IP_EACH_FAMILY(f)
-		{
-			char address[IP_STRLEN];
+	IP_FOREACH_FAMILY (f) {
+		char address[IP_STRLEN];
 
-			if (!ip_net_is_set(&subnet[f]))
-				continue;
-			n += (size_t)snprintf(buf + n, LEASE_KEY_MAX - n, "%s%s-%u", n ? "&" : "",
-					      ip_format(&subnet[f].ip, address), subnet[f].len);
-		}
+		if (!ip_net_is_set(&subnet[f]))
+			continue;
+		n += (size_t)snprintf(buf + n, LEASE_KEY_MAX - n, "%s%s-%u", n ? "&" : "",
+				      ip_format(&subnet[f].ip, address), subnet[f].len);
+	}
 	return buf;
 }
 
@@ -203,14 +198,12 @@ static int parse_members(const json_t *obj, struct lease *lease, struct err *err
 {
 	int r;
 
-	for
-		IP_EACH_FAMILY(f)
-		{
-			r = parse_public_ip(obj, f, lease, err);
-			if (r < 0)
-				return r;
-			parse_backend_data(obj, f, lease);
-		}
+	IP_FOREACH_FAMILY (f) {
+		r = parse_public_ip(obj, f, lease, err);
+		if (r < 0)
+			return r;
+		parse_backend_data(obj, f, lease);
+	}
 	r = parse_backend_type(obj, lease, err);
 	return r < 0 ? r : parse_expiration(obj, lease, err);
 }
@@ -254,17 +247,15 @@ char *lease_format(const struct lease *lease)
 	_cleanup_json_ json_t *obj = json_object();
 	char time[32], *text;
 
-	for
-		IP_EACH_FAMILY(f)
-	(void)json_object_set_new(obj, members[f].public_ip, public_ip_json(lease, f));
+	IP_FOREACH_FAMILY (f)
+		(void)json_object_set_new(obj, members[f].public_ip, public_ip_json(lease, f));
 	if (*lease->backend_type)
 		(void)json_object_set_new(obj, "BackendType", json_string(lease->backend_type));
-	for
-		IP_EACH_FAMILY(f)
-	if (lease->backend_data[f])
-		(void)json_object_set_new(
-			obj, members[f].backend_data,
-			json_loads(lease->backend_data[f], JSON_DECODE_ANY, NULL));
+	IP_FOREACH_FAMILY (f)
+		if (lease->backend_data[f])
+			(void)json_object_set_new(
+				obj, members[f].backend_data,
+				json_loads(lease->backend_data[f], JSON_DECODE_ANY, NULL));
 	if (lease->expires_s)
 		(void)json_object_set_new(obj, "Expiration",
 					  json_string(lease_format_time(lease->expires_s, time)));

@@ -150,13 +150,11 @@ static int parse_members(const json_t *obj, struct netconf *conf, struct err *er
 {
 	int r;
 
-	for
-		IP_EACH_FAMILY(f)
-		{
-			r = parse_family(obj, f, conf, err);
-			if (r < 0)
-				return r;
-		}
+	IP_FOREACH_FAMILY (f) {
+		r = parse_family(obj, f, conf, err);
+		if (r < 0)
+			return r;
+	}
 	if (!conf->enabled[IP_V4] && !conf->enabled[IP_V6])
 		return err_set(err, -EINVAL,
 			       "EnableIPv4 and EnableIPv6 are both false, one must be true");
@@ -264,14 +262,12 @@ int netconf_check_ranges(struct netconf *conf, struct err *err)
 	struct netconf_range checked[IP_FAMILY_COUNT];
 
 	memcpy(checked, conf->range, sizeof(checked));
-	for
-		IP_EACH_FAMILY(f)
-		{
-			int r = conf->enabled[f] ? check_range(f, &checked[f], err) : 0;
+	IP_FOREACH_FAMILY (f) {
+		int r = conf->enabled[f] ? check_range(f, &checked[f], err) : 0;
 
-			if (r < 0)
-				return r;
-		}
+		if (r < 0)
+			return r;
+	}
 	memcpy(conf->range, checked, sizeof(checked));
 	return 0;
 }
@@ -280,17 +276,15 @@ static bool is_known_key(const char *key)
 {
 	if (!strcasecmp(key, "EnableNFTables") || !strcasecmp(key, "Backend"))
 		return true;
-	for
-		IP_EACH_FAMILY(f)
-		{
-			const struct family_rules *rule = &rules[f];
-			const char *known[] = {rule->enable, rule->network, rule->subnet_len,
-					       rule->subnet_min, rule->subnet_max};
+	IP_FOREACH_FAMILY (f) {
+		const struct family_rules *rule = &rules[f];
+		const char *known[] = {rule->enable, rule->network, rule->subnet_len,
+				       rule->subnet_min, rule->subnet_max};
 
-			for (size_t i = 0; i < ARRAY_SIZE(known); i++)
-				if (!strcasecmp(key, known[i]))
-					return true;
-		}
+		for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+			if (!strcasecmp(key, known[i]))
+				return true;
+	}
 	return false;
 }
 

@@ -44,10 +44,9 @@ int ip_af(enum ip_family family)
 
 enum ip_family ip_family_from_af(int af)
 {
-	for
-		IP_EACH_FAMILY(f)
-	if (families[f].af == af)
-		return f;
+	IP_FOREACH_FAMILY (f)
+		if (families[f].af == af)
+			return f;
 	return IP_NONE;
 }
 
@@ -63,15 +62,13 @@ int ip_parse(const char *text, struct ip *ret_ip)
 
 int ip_from_bytes(const void *bytes, size_t len, struct ip *ret_ip)
 {
-	for
-		IP_EACH_FAMILY(f)
-		{
-			if (len != ip_bytes(f))
-				continue;
-			*ret_ip = (struct ip){.family = (uint8_t)f};
-			memcpy(ret_ip->b, bytes, len);
-			return 0;
-		}
+	IP_FOREACH_FAMILY (f) {
+		if (len != ip_bytes(f))
+			continue;
+		*ret_ip = (struct ip){.family = (uint8_t)f};
+		memcpy(ret_ip->b, bytes, len);
+		return 0;
+	}
 	return -EINVAL;
 }
 

@@ -18,8 +18,8 @@ enum ip_family {
 	IP_FAMILY_COUNT, /* arrays by family have this size; [IP_NONE] stays empty */
 };
 
-/* for (enum ip_family f = IP_V4; ...) over the real families. */
-#define IP_EACH_FAMILY(f) (enum ip_family f = IP_V4; f < IP_FAMILY_COUNT; f++)
+/* A loop over the real families: IP_FOREACH_FAMILY (f) { ... } */
+#define IP_FOREACH_FAMILY(f) for (enum ip_family f = IP_V4; f < IP_FAMILY_COUNT; f++)
 
 struct ip {
 	uint8_t family; /* enum ip_family */

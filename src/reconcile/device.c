@@ -23,8 +23,7 @@ bool device_is_ready(const struct reconciler *r, uint8_t slot)
 	if (slot == DEVICE_NONE)
 		return true;
 	/* A stranger under our name gets nothing put on it. */
-	return d->has_seen && d->seen.up &&
-	       (!d->managed || !strcmp(d->seen.kind, d->want.kind));
+	return d->has_seen && d->seen.up && (!d->managed || !strcmp(d->seen.kind, d->want.kind));
 }
 
 static void note_device_drift(struct reconciler *r, struct device *d, const char *what)
@@ -127,7 +126,7 @@ static void lost(struct reconciler *r, uint8_t slot)
 }
 
 /* A notification may be older than what we did since; only an answer is the truth. */
-static void refresh(struct reconciler *r, uint8_t slot)
+void device_refresh(struct reconciler *r, uint8_t slot)
 {
 	struct device *d = &r->device[slot];
 	struct link link;
@@ -144,14 +143,14 @@ void device_refresh_stale(struct reconciler *r)
 {
 	for (uint8_t slot = DEVICE_UPLINK; slot < DEVICE_MAX; slot++)
 		if (*r->device[slot].name && r->device[slot].stale)
-			refresh(r, slot);
+			device_refresh(r, slot);
 }
 
 void device_refresh_all(struct reconciler *r)
 {
 	for (uint8_t slot = DEVICE_UPLINK; slot < DEVICE_MAX; slot++)
 		if (*r->device[slot].name)
-			refresh(r, slot);
+			device_refresh(r, slot);
 }
 
 static int change(struct reconciler *r, const struct device *d, bool vxlan, struct err *err)
@@ -235,7 +234,7 @@ static int converge(struct reconciler *r, uint8_t slot, bool *acted, struct err 
 		code = set_tx_checksum(d, err);
 	if (diff != LINK_SAME) {
 		*acted = true;
-		refresh(r, slot);
+		device_refresh(r, slot);
 	}
 	return code;
 }
@@ -249,7 +248,9 @@ static void device_failed(struct reconciler *r, struct device *d, const struct e
 	(void)snprintf(what, sizeof(what), "Device %s", d->name);
 	if (d->failures == 1)
 		reconciler_log_failure(r, what, err->text, delay);
+	r->settled = false;
 	(void)snprintf(r->failure, sizeof(r->failure), "device %s: %.400s", d->name, err->text);
+	r->events.failing(r->failure, r->events.userdata);
 }
 
 bool device_pass(struct reconciler *r, int64_t *next_retry_ms)

@@ -29,7 +29,7 @@ struct reconciler {
 	struct reconciler_events events;
 	struct netlink *nl;      /* requests */
 	struct netlink *monitor; /* notifications */
-	struct netlink *nft;         /* the same of nftables; NULL while no device has a filter */
+	struct netlink *nft;     /* the same of nftables; NULL while no device has a filter */
 	struct netlink *nft_monitor;
 	struct event *nft_event;
 	struct event *monitor_event;
@@ -47,7 +47,7 @@ struct reconciler {
 	int *codes;             /* and what the kernel said */
 	size_t n_inflight, cap_inflight;
 
-	bool started;      /* kicked once */
+	bool started; /* kicked once */
 	bool may_remove;
 	bool need_dump;
 	bool settled;
@@ -66,6 +66,8 @@ uint8_t device_by_ifindex(const struct reconciler *r, int ifindex);
 bool device_is_ready(const struct reconciler *r, uint8_t slot);
 /* A notification about a device: marks ours for device_refresh_stale(). */
 void device_on_link(struct reconciler *r, const struct link *link);
+/* Asks the kernel for the device of @slot. */
+void device_refresh(struct reconciler *r, uint8_t slot);
 void device_refresh_stale(struct reconciler *r);
 /* Asks the kernel for every device by name. */
 void device_refresh_all(struct reconciler *r);

@@ -157,7 +157,8 @@ void observe_nft_message(const struct nlmsghdr *msg, void *reconciler)
 
 	for (uint8_t slot = DEVICE_UPLINK + 1; slot < DEVICE_MAX; slot++) {
 		struct device *d = &r->device[slot];
-		struct seen_elements seen = {r, slot, (msg->nlmsg_type & 0xff) == NFT_MSG_DELSETELEM};
+		struct seen_elements seen = {r, slot,
+					     (msg->nlmsg_type & 0xff) == NFT_MSG_DELSETELEM};
 
 		if (!d->has_filter)
 			continue;
@@ -201,7 +202,7 @@ static int dump_device(struct reconciler *r, uint8_t slot, struct err *err)
 {
 	int ifindex = r->device[slot].seen.ifindex, code;
 
-	for IP_EACH_FAMILY (f) {
+	IP_FOREACH_FAMILY (f) {
 		char buf[NETLINK_MESSAGE_MAX] = {0};
 
 		code = dump(r, neigh_put_dump(buf, ifindex, false, f), "neighbours", err);

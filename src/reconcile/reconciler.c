@@ -289,6 +289,7 @@ int reconciler_device(struct reconciler *r, const char *name)
 	(void)snprintf(r->device[free_slot].name, IFNAMSIZ, "%s", name);
 	(void)snprintf(r->names[free_slot], IFNAMSIZ, "%s", name);
 	r->device[free_slot].managed = true;
+	device_refresh(r, free_slot);
 	r->need_dump = true; /* what stands on a device of that name is seen from now on */
 	return free_slot;
 }
