@@ -280,7 +280,7 @@ static int make_backend(struct node *node, const struct netconf *conf, const str
 	bool found;
 
 	if (code)
-		return code;
+		return err_wrap(err, code, "%s", node->config_place);
 	backend.peer_filter = node->options->peer_filter;
 	code = backend.ops->device ? probe_vxlan(node, err) : 0;
 	if (!code)
@@ -451,7 +451,7 @@ static int check_live_change(const struct node *node, const struct netconf *conf
 
 /* ---- events ---- */
 
-static void on_config(const char *text, size_t len, void *userdata)
+static void on_config(const char *text, size_t len, const char *place, void *userdata)
 {
 	struct node *node = userdata;
 	struct netconf conf = {0};
@@ -461,20 +461,25 @@ static void on_config(const char *text, size_t len, void *userdata)
 
 	if (node->dead)
 		return;
-	code = netconf_parse(text, len, "network config", &conf, &err);
-	if (!code)
+	free(node->config_place);
+	node->config_place = mem_strdup(place);
+	code = netconf_parse(text, len, place, &conf, &err);
+	if (!code) {
 		code = netconf_check_ranges(&conf, &err);
-	if (!code && node->has_conf)
-		code = check_live_change(node, &conf, &err);
+		if (!code && node->has_conf)
+			code = check_live_change(node, &conf, &err);
+		if (code)
+			(void)err_wrap(&err, code, "%s", place);
+	}
 	if (code) {
 		refuse(node, HEALTH_CONFIG, err.text);
 		netconf_done(&conf);
 		return;
 	}
 	if (netconf_unknown_keys(text, len, unknown, sizeof(unknown)))
-		log_warning("The network config has no key %s; ignoring it", unknown);
+		log_warning("%s: there is no key %s; ignoring it", place, unknown);
 	if (conf.backend_defaulted)
-		log_info("The network config names no Backend: taking vxlan");
+		log_info("%s names no Backend: taking vxlan", place);
 	if (node->has_conf) {
 		configure_with(node, &conf);
 		netconf_done(&conf);
@@ -644,6 +649,7 @@ void node_free(struct node *node)
 	netconf_done(&node->first_conf);
 	lease_done(&node->own);
 	free(node->file_text);
+	free(node->config_place);
 	if (node->network_lock >= 0)
 		close(node->network_lock);
 	free(node);

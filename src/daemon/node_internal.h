@@ -35,6 +35,7 @@ struct node {
 	struct event *file_timer;   /* write the subnet file again */
 	struct event *filter_timer; /* look at the peer filters */
 
+	char *config_place;  /* where the newest config is from */
 	struct netconf conf; /* in force */
 	bool has_conf;
 	struct netconf first_conf; /* read, but there is no uplink yet */
