@@ -40,6 +40,12 @@ def require_privilege():
         subprocess.run(["mount", "-t", "tmpfs", "lab", "/run"], check=True)
 
 
+def in_user_namespace():
+    """Whether we are root in a user namespace only, as require_privilege() or ./dev made it."""
+    with open("/proc/self/uid_map", encoding="ascii") as f:
+        return f.read().split() != ["0", "0", "4294967295"]
+
+
 @contextlib.contextmanager
 def _entered(path):
     """This thread in another network namespace: sockets made here belong to it for ever."""

@@ -131,6 +131,7 @@ class Host:
             self.process = self.popen(
                 *wrap, *self.flanneld_argv(*flags),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
+                start_new_session=True,  # no Ctrl-C of the terminal, no end with it
             )
         if wait:
             self.wait_ready(timeout)
@@ -174,7 +175,7 @@ class Host:
         return Exit(process.returncode, text)
 
     def stop_flanneld(self):
-        """SIGTERM; it must exit 0 within a second."""
+        """SIGTERM; it must exit 0 within a second. How many seconds it took."""
         process, self.process = self.process, None
         start = time.monotonic()
         process.send_signal(signal.SIGTERM)
@@ -187,6 +188,7 @@ class Host:
         took = time.monotonic() - start
         assert code == 0, f"{self.name}: exit {code} after SIGTERM\n{self.log_text()}"
         assert took < 1.0 * expect.TIME_FACTOR, f"{self.name}: SIGTERM took {took:.2f} s"
+        return took
 
     def kill_flanneld(self):
         process, self.process = self.process, None
