@@ -248,12 +248,19 @@ def break_and_watch(screen, topo, pods, args):
     report = stream.stop()
     took = watch.repair_ms(device)
     good = restored and took is not None
-    screen.step(what, f"all back {took:.{1 if took >= 1 else 2}f} ms after the kernel said it was gone"
-                if good else "not restored within 5 s", good)
+    gone = "it was gone" if device else "the first was gone"
+    text = f"all back {milliseconds(took)} after {gone}" if good else "not restored within 5 s"
+    if good and device:
+        text += f", {milliseconds(watch.outage_ms())} after it began to go"
+    screen.step(what, text, good)
     screen.step("traffic meanwhile", traffic_text(report), restored)
     said = re.findall(r"^W.*?\] (Repaired .*)$", host.log_text(mark), re.M)
     for line in said[-1:]:
         screen.note(f"     flanneld logs: {line}")
+
+
+def milliseconds(value):
+    return f"{value:.1f} ms" if value >= 1 else f"{value:.2f} ms"
 
 
 def kill_and_restart(screen, topo, pods):
