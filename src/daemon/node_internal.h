@@ -69,6 +69,8 @@ void node_plan_first(struct node *node);
 /* peers_changed_fn */
 void node_plan_peer(const char *key, const struct lease *before, const struct lease *after,
 		    void *node);
+/* peers_usable_fn */
+bool node_plan_is_usable(const char *key, const struct lease *lease, void *node);
 /* Wants the devices of the backend in force; gives up those of @before (NULL: none)
  * that it does not share. */
 void node_plan_devices(struct node *node, const struct backend *before);

@@ -166,6 +166,19 @@ void node_plan_first(struct node *node)
 	plan_all(node, want_first_peer);
 }
 
+bool node_plan_is_usable(const char *key, const struct lease *lease, void *userdata)
+{
+	const struct node *node = userdata;
+	const struct backend *backend = node->has_backend ? backend_for(node, lease) : NULL;
+	struct plan plan = {0};
+	struct err err;
+
+	if (!backend || !backend_plan_peer(backend, lease, &plan, &err))
+		return true;
+	log_warning("Lease %s is unusable now: %s; its last good record stays", key, err.text);
+	return false;
+}
+
 void node_plan_peer(const char *key, const struct lease *before, const struct lease *after,
 		    void *userdata)
 {

@@ -43,6 +43,7 @@ struct peer {
 struct peers {
 	struct peer *table;
 	peers_changed_fn changed;
+	peers_usable_fn usable; /* NULL: every record is */
 	void *userdata;
 	uint32_t list;       /* the last list that began; 0: none yet */
 	uint32_t ended_list; /* the last one that came to its end */
@@ -56,6 +57,11 @@ struct peers *peers_new(peers_changed_fn changed, void *userdata)
 	peers->changed = changed;
 	peers->userdata = userdata;
 	return peers;
+}
+
+void peers_set_usable(struct peers *peers, peers_usable_fn usable)
+{
+	peers->usable = usable;
 }
 
 void peers_free(struct peers *peers)
@@ -135,6 +141,11 @@ void peers_put(struct peers *peers, const char *key, struct lease *lease)
 	if (before && lease_same_content(&before->lease, lease)) {
 		before->lease.expires_s = lease->expires_s;
 		before->lease.deadline_ms = lease->deadline_ms;
+		mark_seen(peers, before);
+		lease_done(lease);
+		return;
+	}
+	if (before && peers->usable && !peers->usable(key, lease, peers->userdata)) {
 		mark_seen(peers, before);
 		lease_done(lease);
 		return;
