@@ -70,8 +70,7 @@ void backend_unknown_options(const struct backend *backend, const json_t *option
 	json_t *value;
 
 	*buf = '\0';
-	json_object_foreach((json_t *)(uintptr_t)options, key, value)
-	{
+	json_object_foreach ((json_t *)(uintptr_t)options, key, value) {
 		const char *const *known = backend->ops->options;
 		size_t n = strlen(buf);
 
@@ -90,7 +89,7 @@ int backend_plan_peer(const struct backend *backend, const struct lease *peer, s
 {
 	int result = 0;
 
-	for IP_EACH_FAMILY (f) {
+	IP_FOREACH_FAMILY (f) {
 		int code = 0;
 
 		if (!backend->enabled[f] || !ip_net_is_set(&peer->subnet[f]))

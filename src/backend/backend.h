@@ -8,10 +8,10 @@
 #pragma once
 
 #include "base/err.h"
-#include "model/uplink.h"
 #include "kernel/link.h"
 #include "model/lease.h"
 #include "model/netconf.h"
+#include "model/uplink.h"
 #include "reconcile/entry.h"
 
 #include <stdbool.h>
@@ -65,15 +65,13 @@ struct backend_ops {
 
 	/* The device of a family; false: it has none. Local address, MTU, MAC and all,
 	 * but for the lower device. NULL: no devices. */
-	bool (*device)(const struct backend *backend, enum ip_family family,
-		       struct link *ret_link);
+	bool (*device)(const struct backend *backend, enum ip_family family, struct link *ret_link);
 	/* BackendData of a family as compact JSON, caller frees; NULL: none. */
 	char *(*publish)(const struct backend *backend, enum ip_family family);
 	/* Whether the peer's record is of this backend (type and, for instance, VNI). */
 	bool (*accepts)(const struct backend *backend, const struct lease *peer);
 	/* What the own lease means: the devices' addresses. NULL: nothing. */
-	void (*plan_own)(const struct backend *backend, const struct lease *own,
-			 struct plan *plan);
+	void (*plan_own)(const struct backend *backend, const struct lease *own, struct plan *plan);
 	/* What one family of an accepted peer means. -EINVAL when its record is unusable,
 	 * the error names the member; @plan is then as it was. NULL: nothing. */
 	int (*plan_peer)(const struct backend *backend, enum ip_family family,

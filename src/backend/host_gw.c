@@ -13,7 +13,7 @@ static int host_gw_configure(struct backend *b, const json_t *options, struct er
 	char public_ip[IP_STRLEN], addr[IP_STRLEN];
 
 	(void)options;
-	for IP_EACH_FAMILY (f) {
+	IP_FOREACH_FAMILY (f) {
 		if (!b->enabled[f] || ip_equal(&b->uplink.public_ip[f], &b->uplink.addr[f]))
 			continue;
 		return err_set(err, -EINVAL,
@@ -40,8 +40,8 @@ static bool host_gw_accepts(const struct backend *b, const struct lease *peer)
 static int host_gw_plan_peer(const struct backend *b, enum ip_family family,
 			     const struct lease *peer, struct plan *plan, struct err *err)
 {
-	struct entry entry = entry_route(DEVICE_UPLINK, &peer->subnet[family],
-					 &peer->public_ip[family], false);
+	struct entry entry =
+		entry_route(DEVICE_UPLINK, &peer->subnet[family], &peer->public_ip[family], false);
 
 	(void)b;
 	(void)err;

@@ -35,7 +35,7 @@ static unsigned overhead(enum ip_family family)
 
 static int check_mtu(const struct backend *b, bool given, struct err *err)
 {
-	for IP_EACH_FAMILY (f) {
+	IP_FOREACH_FAMILY (f) {
 		unsigned least = (f == IP_V6 ? MIN_MTU_V6 : MIN_MTU_V4) + overhead(f);
 
 		if (!b->enabled[f] || b->vxlan.outer_mtu >= least)
@@ -147,7 +147,7 @@ static bool vxlan_accepts(const struct backend *b, const struct lease *peer)
 	if (strcmp(peer->backend_type, backend_vxlan.type))
 		return false;
 	/* An unusable record is "accepted": planning it names what is wrong. */
-	for IP_EACH_FAMILY (f)
+	IP_FOREACH_FAMILY (f)
 		if (peer->backend_data[f] && !parse_data(peer->backend_data[f], &vni, &mac, NULL) &&
 		    vni && vni != b->vxlan.vni)
 			return false;
@@ -156,7 +156,7 @@ static bool vxlan_accepts(const struct backend *b, const struct lease *peer)
 
 static void vxlan_plan_own(const struct backend *b, const struct lease *own, struct plan *plan)
 {
-	for IP_EACH_FAMILY (f) {
+	IP_FOREACH_FAMILY (f) {
 		struct ip_net host = ip_net_host(&own->subnet[f].ip);
 		struct entry entry = entry_addr(b->device[f], &host);
 
@@ -165,8 +165,8 @@ static void vxlan_plan_own(const struct backend *b, const struct lease *own, str
 	}
 }
 
-static int vxlan_plan_peer(const struct backend *b, enum ip_family family,
-			   const struct lease *peer, struct plan *plan, struct err *err)
+static int vxlan_plan_peer(const struct backend *b, enum ip_family family, const struct lease *peer,
+			   struct plan *plan, struct err *err)
 {
 	const struct ip *remote = &peer->public_ip[family];
 	const struct ip_net *subnet = &peer->subnet[family];
@@ -196,8 +196,8 @@ static int vxlan_plan_peer(const struct backend *b, enum ip_family family,
 	return 0;
 }
 
-static const char *const vxlan_options[] = {"vni", "port", "mtu", "gbp", "learning",
-					    "directrouting", NULL};
+static const char *const vxlan_options[] = {"vni",      "port",          "mtu", "gbp",
+					    "learning", "directrouting", NULL};
 
 const struct backend_ops backend_vxlan = {
 	.type = "vxlan",

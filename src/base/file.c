@@ -76,8 +76,7 @@ int file_read(int dirfd, const char *path, size_t limit, char **ret_text, size_t
 	return 0;
 }
 
-/* mkdir -p of everything before the last slash of @path. */
-static int make_parents(const char *path, struct err *err)
+int file_make_parents(const char *path, struct err *err)
 {
 	_cleanup_free_ char *dir = mem_strdup(path);
 
@@ -133,7 +132,7 @@ int file_write_atomic(const char *path, const char *text, mode_t mode, struct er
 
 	if (!*name)
 		return err_set(err, -EINVAL, "\"%s\" does not name a file", path);
-	r = make_parents(path, err);
+	r = file_make_parents(path, err);
 	if (r < 0)
 		return r;
 	/* The dot in front hides it from whoever lists the directory. */

@@ -18,3 +18,6 @@ int file_read(int dirfd, const char *path, size_t limit, char **ret_text, size_t
  * fsync(2) and rename(2): a reader sees the old text or the new one, also after
  * a crash. Creates missing parent directories (mode 0755). */
 int file_write_atomic(const char *path, const char *text, mode_t mode, struct err *err);
+
+/* Creates the missing directories before the last slash of @path (mode 0755). */
+int file_make_parents(const char *path, struct err *err);

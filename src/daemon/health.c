@@ -22,9 +22,9 @@ struct health {
 };
 
 static const char *const part_names[] = {
-	[HEALTH_STORE] = "datastore",      [HEALTH_CONFIG] = "network config",
-	[HEALTH_UPLINK] = "interface",     [HEALTH_LEASE] = "lease",
-	[HEALTH_PEERS] = "peers",          [HEALTH_KERNEL] = "kernel",
+	[HEALTH_STORE] = "datastore",  [HEALTH_CONFIG] = "network config",
+	[HEALTH_UPLINK] = "interface", [HEALTH_LEASE] = "lease",
+	[HEALTH_PEERS] = "peers",      [HEALTH_KERNEL] = "kernel",
 	[HEALTH_FILE] = "subnet file",
 };
 _Static_assert(ARRAY_SIZE(part_names) == HEALTH_PART_COUNT, "a name for each part");

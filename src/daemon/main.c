@@ -75,8 +75,8 @@ static int lock_subnet_file(const char *path, int *ret_fd, struct err *err)
 		return err_sys(err, -errno, "opening %s", lock);
 	if (flock(fd, LOCK_EX | LOCK_NB))
 		return errno == EWOULDBLOCK
-			       ? err_set(err, -EBUSY, "another flanneld uses subnet file %s already",
-					 path)
+			       ? err_set(err, -EBUSY,
+					 "another flanneld uses subnet file %s already", path)
 			       : err_sys(err, -errno, "locking %s", lock);
 	*ret_fd = TAKE_FD(fd);
 	return 0;

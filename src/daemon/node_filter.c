@@ -44,8 +44,9 @@ static void install_set(struct node *node, struct node_filter *f)
 
 void node_filter_want(struct node *node, uint8_t device, const struct link *link)
 {
-	struct peer_filter wanted = peer_filter_for(link->name, (enum ip_family)link->vxlan.local.family,
-						    link->vxlan.port, link->vxlan.vni);
+	struct peer_filter wanted =
+		peer_filter_for(link->name, (enum ip_family)link->vxlan.local.family,
+				link->vxlan.port, link->vxlan.vni);
 	struct node_filter *f = find(node, device);
 	struct err err;
 
@@ -92,9 +93,10 @@ void node_filter_activate(struct node *node)
 		if (peer_filter_install_rule(&f->filter, &f->listing, &err))
 			no_filter(node, f->filter.set.table, &err);
 		else
-			log_info("Accepting VXLAN packets of VNI %u from known peers only (nftables "
-				 "table %s)",
-				 f->filter.vni, f->filter.set.table);
+			log_info(
+				"Accepting VXLAN packets of VNI %u from known peers only (nftables "
+				"table %s)",
+				f->filter.vni, f->filter.set.table);
 	}
 }
 
@@ -105,8 +107,9 @@ void node_filter_check(struct node *node)
 
 		if (!f->device || !f->listing || peer_filter_is_intact(&f->filter, f->listing))
 			continue;
-		log_warning("The peer filter (nftables table %s) was changed or removed; restoring it",
-			    f->filter.set.table);
+		log_warning(
+			"The peer filter (nftables table %s) was changed or removed; restoring it",
+			f->filter.set.table);
 		free(TAKE_PTR(f->listing));
 		f->has_set = false;
 		/* Settling again puts the rule back. */

@@ -31,7 +31,7 @@ static bool is_sane(const struct node *node, const struct lease *peer, char *why
 {
 	char subnet[IP_NET_STRLEN], network[IP_NET_STRLEN];
 
-	for IP_EACH_FAMILY (f) {
+	IP_FOREACH_FAMILY (f) {
 		const struct ip_net *net = &peer->subnet[f];
 
 		if (!node->conf.enabled[f] || !ip_net_is_set(net))
@@ -70,7 +70,8 @@ static struct plan plan_peer(const struct node *node, const char *key, const str
 				    *peer->backend_type ? peer->backend_type : "(none)",
 				    node->backend.ops->type);
 	} else if (backend_plan_peer(backend, peer, &plan, &err) && complain) {
-		log_warning("Lease %s is unusable: %s; ignoring it until it changes", key, err.text);
+		log_warning("Lease %s is unusable: %s; ignoring it until it changes", key,
+			    err.text);
 	}
 	return plan;
 }
@@ -98,7 +99,7 @@ static void want_own(struct node *node, const struct backend *backend)
 
 static void want_blackhole(struct node *node)
 {
-	for IP_EACH_FAMILY (f) {
+	IP_FOREACH_FAMILY (f) {
 		struct entry entry = entry_blackhole(&node->own.subnet[f], BLACKHOLE_METRIC);
 
 		if (ip_net_is_set(&node->own.subnet[f]))
@@ -111,7 +112,7 @@ static void log_change(const struct lease *before, const struct lease *after)
 	const struct lease *lease = after ? after : before;
 	char subnet[IP_NET_STRLEN], via[IP_STRLEN];
 
-	for IP_EACH_FAMILY (f) {
+	IP_FOREACH_FAMILY (f) {
 		if (!ip_net_is_set(&lease->subnet[f]))
 			continue;
 		if (!after)
@@ -206,12 +207,12 @@ static int tx_checksum_of(const struct options *options)
 
 void node_plan_give_up(struct node *node, const struct backend *before)
 {
-	for IP_EACH_FAMILY (f) {
+	IP_FOREACH_FAMILY (f) {
 		bool shared = false;
 
 		if (!before->device[f])
 			continue;
-		for IP_EACH_FAMILY (g)
+		IP_FOREACH_FAMILY (g)
 			shared |= before->device[f] == node->backend.device[g] ||
 				  (node->has_previous && before != &node->previous &&
 				   before->device[f] == node->previous.device[g]);
@@ -224,7 +225,7 @@ void node_plan_give_up(struct node *node, const struct backend *before)
 
 void node_plan_devices(struct node *node, const struct backend *before)
 {
-	for IP_EACH_FAMILY (f) {
+	IP_FOREACH_FAMILY (f) {
 		struct link link;
 
 		if (!node->backend.device[f] ||

@@ -16,8 +16,7 @@ int addr_parse(const struct nlmsghdr *msg, struct addr *ret_addr)
 	if (mnl_nlmsg_get_payload_len(msg) < sizeof(*info))
 		return -EINVAL;
 	flags = info->ifa_flags;
-	mnl_attr_for_each(attr, msg, sizeof(*info))
-	{
+	mnl_attr_for_each (attr, msg, sizeof(*info)) {
 		const void *bytes = mnl_attr_get_payload(attr);
 		size_t len = mnl_attr_get_payload_len(attr);
 

@@ -9,10 +9,10 @@
 
 struct addr {
 	int ifindex;
-	struct ip_net net;     /* the address with its prefix length, host bits kept */
-	unsigned char scope;   /* RT_SCOPE_* */
-	bool deprecated;       /* preferred lifetime over, or IPv6 DAD failed or not done */
-	bool temporary;        /* IPv6 privacy address, or a secondary IPv4 address */
+	struct ip_net net;   /* the address with its prefix length, host bits kept */
+	unsigned char scope; /* RT_SCOPE_* */
+	bool deprecated;     /* preferred lifetime over, or IPv6 DAD failed or not done */
+	bool temporary;      /* IPv6 privacy address, or a secondary IPv4 address */
 };
 
 /* From RTM_NEWADDR or RTM_DELADDR. 0 or -EINVAL. */

@@ -28,8 +28,7 @@ static void parse_vxlan(const struct nlattr *data, struct link_vxlan *vxlan)
 {
 	const struct nlattr *attr;
 
-	mnl_attr_for_each_nested(attr, data)
-	{
+	mnl_attr_for_each_nested (attr, data) {
 		size_t len = mnl_attr_get_payload_len(attr);
 
 		switch (mnl_attr_get_type(attr)) {
@@ -64,8 +63,7 @@ static void parse_linkinfo(const struct nlattr *info, struct link *link)
 {
 	const struct nlattr *attr, *data = NULL;
 
-	mnl_attr_for_each_nested(attr, info)
-	{
+	mnl_attr_for_each_nested (attr, info) {
 		if (mnl_attr_get_type(attr) == IFLA_INFO_KIND)
 			copy_string(link->kind, sizeof(link->kind), attr);
 		else if (mnl_attr_get_type(attr) == IFLA_INFO_DATA)
@@ -88,8 +86,7 @@ int link_parse(const struct nlmsghdr *msg, struct link *ret_link)
 	link.ifindex = info->ifi_index;
 	link.up = info->ifi_flags & IFF_UP;
 	link.loopback = info->ifi_flags & IFF_LOOPBACK;
-	mnl_attr_for_each(attr, msg, sizeof(*info))
-	{
+	mnl_attr_for_each (attr, msg, sizeof(*info)) {
 		switch (mnl_attr_get_type(attr)) {
 		case IFLA_IFNAME:
 			copy_string(link.name, sizeof(link.name), attr);
@@ -133,12 +130,13 @@ struct nlmsghdr *link_put_dump(void *buf)
 	return put_header(buf, RTM_GETLINK, 0, 0, &info);
 }
 
-struct nlmsghdr *link_put_get(void *buf, const char *name)
+struct nlmsghdr *link_put_get(void *buf, const char *name, int ifindex)
 {
 	struct ifinfomsg *info;
-	struct nlmsghdr *msg = put_header(buf, RTM_GETLINK, 0, 0, &info);
+	struct nlmsghdr *msg = put_header(buf, RTM_GETLINK, 0, name ? 0 : ifindex, &info);
 
-	mnl_attr_put_strz(msg, IFLA_IFNAME, name);
+	if (name)
+		mnl_attr_put_strz(msg, IFLA_IFNAME, name);
 	return msg;
 }
 
@@ -161,11 +159,13 @@ static void put_up(struct ifinfomsg *info, bool up)
 	info->ifi_flags = up ? IFF_UP : 0;
 }
 
+/* What is zero or empty is left out. */
 static void put_common(struct nlmsghdr *msg, const struct link *link)
 {
 	if (link->mtu)
 		mnl_attr_put_u32(msg, IFLA_MTU, link->mtu);
-	mnl_attr_put(msg, IFLA_ADDRESS, sizeof(link->mac.b), link->mac.b);
+	if (!mac_is_zero(&link->mac))
+		mnl_attr_put(msg, IFLA_ADDRESS, sizeof(link->mac.b), link->mac.b);
 	if (*link->alias)
 		mnl_attr_put(msg, IFLA_IFALIAS, strlen(link->alias), link->alias);
 }
@@ -182,18 +182,6 @@ static void put_vxlan_changeable(struct nlmsghdr *msg, const struct link_vxlan *
 	mnl_attr_put_u8(msg, IFLA_VXLAN_LEARNING, vxlan->learning);
 }
 
-/* Our devices carry no broadcast and resolve nothing, so an IPv6 link-local
- * address would only send router solicitations into the void. */
-static void put_no_link_local(struct nlmsghdr *msg)
-{
-	struct nlattr *spec = mnl_attr_nest_start(msg, IFLA_AF_SPEC);
-	struct nlattr *inet6 = mnl_attr_nest_start(msg, AF_INET6);
-
-	mnl_attr_put_u8(msg, IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
-	mnl_attr_nest_end(msg, inet6);
-	mnl_attr_nest_end(msg, spec);
-}
-
 struct nlmsghdr *link_put_create_vxlan(void *buf, const struct link *link)
 {
 	struct nlattr *linkinfo, *data;
@@ -203,7 +191,6 @@ struct nlmsghdr *link_put_create_vxlan(void *buf, const struct link *link)
 	put_up(info, true);
 	mnl_attr_put_strz(msg, IFLA_IFNAME, link->name);
 	put_common(msg, link);
-	put_no_link_local(msg);
 	linkinfo = mnl_attr_nest_start(msg, IFLA_LINKINFO);
 	mnl_attr_put_strz(msg, IFLA_INFO_KIND, "vxlan");
 	data = mnl_attr_nest_start(msg, IFLA_INFO_DATA);
@@ -217,13 +204,20 @@ struct nlmsghdr *link_put_create_vxlan(void *buf, const struct link *link)
 	return msg;
 }
 
-struct nlmsghdr *link_put_change(void *buf, int ifindex, const struct link *link)
+struct nlmsghdr *link_put_change(void *buf, const struct link *seen, const struct link *want)
 {
 	struct ifinfomsg *info;
-	struct nlmsghdr *msg = put_header(buf, RTM_NEWLINK, 0, ifindex, &info);
+	struct nlmsghdr *msg = put_header(buf, RTM_NEWLINK, 0, seen->ifindex, &info);
+	struct link differs = *want;
 
-	put_up(info, link->up);
-	put_common(msg, link);
+	if (differs.mtu == seen->mtu)
+		differs.mtu = 0;
+	if (mac_equal(&differs.mac, &seen->mac))
+		differs.mac = (struct mac){0};
+	if (!strcmp(differs.alias, seen->alias))
+		*differs.alias = '\0';
+	put_up(info, want->up);
+	put_common(msg, &differs);
 	return msg;
 }
 

@@ -21,9 +21,9 @@
 /* What a vxlan device is made of (IFLA_VXLAN_*). */
 struct link_vxlan {
 	uint32_t vni;
-	uint16_t port;      /* UDP destination port, host order */
-	int lower_ifindex;  /* the uplink that carries it; 0: none */
-	struct ip local;    /* source of outer packets; unset: none */
+	uint16_t port;     /* UDP destination port, host order */
+	int lower_ifindex; /* the uplink that carries it; 0: none */
+	struct ip local;   /* source of outer packets; unset: none */
 	bool learning;
 	bool gbp;
 };
@@ -44,9 +44,9 @@ struct link {
  * AF_BRIDGE) are -ENOMSG. */
 int link_parse(const struct nlmsghdr *msg, struct link *ret_link);
 
-/* Dump of all devices; one device by name. */
+/* Dump of all devices; one device, by name or (NULL) by index. */
 struct nlmsghdr *link_put_dump(void *buf);
-struct nlmsghdr *link_put_get(void *buf, const char *name);
+struct nlmsghdr *link_put_get(void *buf, const char *name, int ifindex);
 
 /* A request that no kernel fulfils: one that lacks devices of @kind answers
  * -EOPNOTSUPP (having tried to load the module), every other -EINVAL. */
@@ -54,8 +54,9 @@ struct nlmsghdr *link_put_probe(void *buf, const char *kind);
 
 /* Creates @link as a vxlan device, up, with its MAC, MTU and alias. */
 struct nlmsghdr *link_put_create_vxlan(void *buf, const struct link *link);
-/* Changes on device @ifindex: the whole of MTU, MAC, alias, up. */
-struct nlmsghdr *link_put_change(void *buf, int ifindex, const struct link *link);
+/* Makes of device @seen what @want says of MTU, MAC, alias, up; asks only for what
+ * differs, since setting a MAC anew flushes the neighbours. */
+struct nlmsghdr *link_put_change(void *buf, const struct link *seen, const struct link *want);
 /* Changes what a living vxlan device can change: local address, lower device, learning. */
 struct nlmsghdr *link_put_change_vxlan(void *buf, int ifindex, const struct link *link);
 struct nlmsghdr *link_put_delete(void *buf, int ifindex);

@@ -22,8 +22,7 @@ int neigh_parse(const struct nlmsghdr *msg, struct neigh *ret_neigh)
 		return -ENOMSG;
 	neigh.ifindex = info->ndm_ifindex;
 	neigh.permanent = info->ndm_state & NUD_PERMANENT;
-	mnl_attr_for_each(attr, msg, sizeof(*info))
-	{
+	mnl_attr_for_each (attr, msg, sizeof(*info)) {
 		const void *bytes = mnl_attr_get_payload(attr);
 		size_t len = mnl_attr_get_payload_len(attr);
 
@@ -38,7 +37,8 @@ int neigh_parse(const struct nlmsghdr *msg, struct neigh *ret_neigh)
 	return 0;
 }
 
-static struct nlmsghdr *put_header(void *buf, uint16_t type, uint16_t flags, struct ndmsg **ret_info)
+static struct nlmsghdr *put_header(void *buf, uint16_t type, uint16_t flags,
+				   struct ndmsg **ret_info)
 {
 	struct nlmsghdr *msg = mnl_nlmsg_put_header(buf);
 

@@ -10,10 +10,10 @@
 
 struct neigh {
 	int ifindex;
-	bool fdb;        /* FDB entry: ip is the remote VTEP's outer address */
-	bool permanent;  /* NUD_PERMANENT */
-	struct ip ip;    /* unset in an FDB entry without a remote */
-	struct mac mac;  /* zero: unresolved */
+	bool fdb;       /* FDB entry: ip is the remote VTEP's outer address */
+	bool permanent; /* NUD_PERMANENT */
+	struct ip ip;   /* unset in an FDB entry without a remote */
+	struct mac mac; /* zero: unresolved */
 };
 
 /* From RTM_NEWNEIGH or RTM_DELNEIGH. -ENOMSG for proxies and foreign families. */

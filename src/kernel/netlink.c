@@ -150,9 +150,9 @@ static int read_answers(struct netlink *nl, uint32_t seq, netlink_message_fn on_
 				return code ? set_kernel_error(err, code, text) : 0;
 			}
 			if (m->nlmsg_type == NLMSG_DONE)
-				return interrupted ? err_set(err, -EINTR,
-							     "changed while it was listed")
-						   : 0;
+				return interrupted
+					       ? err_set(err, -EINTR, "changed while it was listed")
+					       : 0;
 			if (on_message && m->nlmsg_type >= NLMSG_MIN_TYPE)
 				on_message(m, userdata);
 		}

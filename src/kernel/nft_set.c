@@ -74,7 +74,7 @@ static const struct nlattr *find_attr(const struct nlmsghdr *msg, uint16_t type)
 {
 	const struct nlattr *attr;
 
-	mnl_attr_for_each(attr, msg, sizeof(struct nfgenmsg))
+	mnl_attr_for_each (attr, msg, sizeof(struct nfgenmsg))
 		if (mnl_attr_get_type(attr) == type)
 			return attr;
 	return NULL;
@@ -84,7 +84,7 @@ static const struct nlattr *find_nested(const struct nlattr *nest, uint16_t type
 {
 	const struct nlattr *attr;
 
-	mnl_attr_for_each_nested(attr, nest)
+	mnl_attr_for_each_nested (attr, nest)
 		if (mnl_attr_get_type(attr) == type)
 			return attr;
 	return NULL;
@@ -102,8 +102,7 @@ static void each_element(const struct nlmsghdr *msg, nft_element_fn on_element, 
 
 	if (!list)
 		return;
-	mnl_attr_for_each_nested(elem, list)
-	{
+	mnl_attr_for_each_nested (elem, list) {
 		const struct nlattr *key = find_nested(elem, NFTA_SET_ELEM_KEY);
 		const struct nlattr *value = key ? find_nested(key, NFTA_DATA_VALUE) : NULL;
 		struct ip ip;

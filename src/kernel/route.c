@@ -105,7 +105,7 @@ int route_parse(const struct nlmsghdr *msg, struct route *ret_route)
 	route.protocol = info->rtm_protocol;
 	route.scope = info->rtm_scope;
 	hop.onlink = info->rtm_flags & RTNH_F_ONLINK;
-	mnl_attr_for_each(attr, msg, sizeof(*info))
+	mnl_attr_for_each (attr, msg, sizeof(*info))
 		parse_attr(attr, &route, &hop);
 	if (route.dst.ip.family != family || route.dst.len > ip_bits(family))
 		return -EINVAL;

@@ -22,15 +22,15 @@
 #define LEASE_RECORD_MAX 65536
 
 struct lease {
-	struct ip_net subnet[IP_FAMILY_COUNT];    /* base addresses; at least one set */
-	struct ip public_ip[IP_FAMILY_COUNT];     /* where the host's tunnels end */
+	struct ip_net subnet[IP_FAMILY_COUNT];     /* base addresses; at least one set */
+	struct ip public_ip[IP_FAMILY_COUNT];      /* where the host's tunnels end */
 	char backend_type[LEASE_BACKEND_TYPE_MAX]; /* lower case; "" in old udp records */
-	char *backend_data[IP_FAMILY_COUNT];      /* compact JSON text; NULL: none */
-	int64_t expires_s;                        /* Unix time; 0: never (a reservation), or
-						     the store keeps the time itself */
-	int64_t deadline_ms;                      /* loop_now_ms() at which this host stops
-						     believing a peer's lease; 0: never. Not
-						     part of the record */
+	char *backend_data[IP_FAMILY_COUNT];       /* compact JSON text; NULL: none */
+	int64_t expires_s;                         /* Unix time; 0: never (a reservation), or
+						      the store keeps the time itself */
+	int64_t deadline_ms;                       /* loop_now_ms() at which this host stops
+						      believing a peer's lease; 0: never. Not
+						      part of the record */
 };
 
 void lease_done(struct lease *lease);

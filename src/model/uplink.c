@@ -9,7 +9,7 @@ bool uplink_equal(const struct uplink *a, const struct uplink *b)
 	if (a->ifindex != b->ifindex || strcmp(a->name, b->name) || a->mtu != b->mtu ||
 	    a->up != b->up || a->n_onlink != b->n_onlink)
 		return false;
-	for IP_EACH_FAMILY (f)
+	IP_FOREACH_FAMILY (f)
 		if (!ip_equal(&a->addr[f], &b->addr[f]) ||
 		    !ip_equal(&a->public_ip[f], &b->public_ip[f]))
 			return false;

@@ -20,8 +20,6 @@ enum ip_family {
 
 /* A loop over the real families: IP_FOREACH_FAMILY (f) { ... } */
 #define IP_FOREACH_FAMILY(f) for (enum ip_family f = IP_V4; f < IP_FAMILY_COUNT; f++)
-/* The same behind a written `for`, which clang-format cannot lay out. */
-#define IP_EACH_FAMILY(f) (enum ip_family f = IP_V4; f < IP_FAMILY_COUNT; f++)
 
 struct ip {
 	uint8_t family; /* enum ip_family */

@@ -23,8 +23,7 @@ bool device_is_ready(const struct reconciler *r, uint8_t slot)
 	if (slot == DEVICE_NONE)
 		return true;
 	/* A stranger under our name gets nothing put on it. */
-	return d->has_seen && d->seen.up &&
-	       (!d->managed || !strcmp(d->seen.kind, d->want.kind));
+	return d->has_seen && d->seen.up && (!d->managed || !strcmp(d->seen.kind, d->want.kind));
 }
 
 static void note_device_drift(struct reconciler *r, struct device *d, const char *what)
@@ -66,17 +65,10 @@ static void seen(struct reconciler *r, uint8_t slot, const struct link *link)
 {
 	struct device *d = &r->device[slot];
 	bool was_ready = device_is_ready(r, slot);
-	bool was_up = d->has_seen && d->seen.up;
 
-	if (d->has_seen && d->seen.ifindex != link->ifindex)
-		gone(r, slot, true);
 	d->has_seen = true;
 	d->seen = *link;
 	d->checked = false;
-	/* The kernel drops a device's routes when it goes down, those of IPv4 without
-	 * a word: fib_sync_down_dev(). */
-	if (was_up && !link->up)
-		set_unsee_device(&r->set, slot, true, true);
 	if (!was_ready && device_is_ready(r, slot))
 		set_queue_device(&r->set, slot);
 	if (slot == DEVICE_UPLINK)
@@ -84,25 +76,18 @@ static void seen(struct reconciler *r, uint8_t slot, const struct link *link)
 			r->device[other].checked = false;
 }
 
-void device_on_link(struct reconciler *r, const struct link *link, bool is_gone)
+void device_on_link(struct reconciler *r, const struct link *link)
 {
 	for (uint8_t slot = DEVICE_UPLINK; slot < DEVICE_MAX; slot++) {
 		struct device *d = &r->device[slot];
-		bool same_name = *d->name && !strcmp(d->name, link->name);
 		bool same_index = d->has_seen && d->seen.ifindex == link->ifindex;
 
-		if (same_index && is_gone) {
-			note_device_drift(r, d, "somebody deleted it");
-			gone(r, slot, true);
-		} else if (same_index && !same_name) {
-			/* Under another name it would only stand in the way of the new one. */
-			note_device_drift(r, d, "somebody renamed it");
-			if (d->managed)
-				delete_by_ifindex(r, link->ifindex);
-			gone(r, slot, true);
-		} else if (same_name && !is_gone) {
-			seen(r, slot, link);
-		}
+		if (same_index || (*d->name && !strcmp(d->name, link->name)))
+			d->stale = true;
+		/* The kernel drops a device's routes when it goes down, those of IPv4
+		 * without a word: fib_sync_down_dev(). It may be up again by now. */
+		if (same_index && !link->up)
+			r->need_dump = true;
 	}
 }
 
@@ -113,33 +98,66 @@ static void on_link_answer(const struct nlmsghdr *msg, void *userdata)
 	(void)link_parse(msg, link);
 }
 
-static void refresh(struct reconciler *r, uint8_t slot)
+/* The device as it is, by name or (NULL) by index. False: there is none. */
+static bool ask(struct reconciler *r, const char *name, int ifindex, struct link *ret_link)
+{
+	char buf[NETLINK_MESSAGE_MAX] = {0};
+
+	*ret_link = (struct link){0};
+	return !netlink_request(r->nl, link_put_get(buf, name, ifindex), on_link_answer, ret_link,
+				NULL) &&
+	       ret_link->ifindex;
+}
+
+/* The device that we knew is no longer there under its name. */
+static void lost(struct reconciler *r, uint8_t slot)
 {
 	struct device *d = &r->device[slot];
-	char buf[NETLINK_MESSAGE_MAX] = {0};
-	struct link link = {0};
-	int code = netlink_request(r->nl, link_put_get(buf, d->name), on_link_answer, &link, NULL);
+	struct link link;
 
-	if (!code && link.ifindex)
-		seen(r, slot, &link);
-	else if (code == -ENODEV && d->has_seen) {
+	if (d->managed && ask(r, NULL, d->seen.ifindex, &link)) {
+		/* Under another name it would only stand in the way of the new one. */
+		note_device_drift(r, d, "somebody renamed it");
+		delete_by_ifindex(r, d->seen.ifindex);
+	} else {
 		note_device_drift(r, d, "somebody deleted it");
-		gone(r, slot, true);
 	}
+	gone(r, slot, true);
+}
+
+/* A notification may be older than what we did since; only an answer is the truth. */
+void device_refresh(struct reconciler *r, uint8_t slot)
+{
+	struct device *d = &r->device[slot];
+	struct link link;
+	bool exists = ask(r, d->name, 0, &link);
+
+	d->stale = false;
+	if (d->has_seen && (!exists || link.ifindex != d->seen.ifindex))
+		lost(r, slot);
+	if (exists)
+		seen(r, slot, &link);
+}
+
+void device_refresh_stale(struct reconciler *r)
+{
+	for (uint8_t slot = DEVICE_UPLINK; slot < DEVICE_MAX; slot++)
+		if (*r->device[slot].name && r->device[slot].stale)
+			device_refresh(r, slot);
 }
 
 void device_refresh_all(struct reconciler *r)
 {
 	for (uint8_t slot = DEVICE_UPLINK; slot < DEVICE_MAX; slot++)
 		if (*r->device[slot].name)
-			refresh(r, slot);
+			device_refresh(r, slot);
 }
 
 static int change(struct reconciler *r, const struct device *d, bool vxlan, struct err *err)
 {
 	char buf[NETLINK_MESSAGE_MAX] = {0};
 	struct nlmsghdr *msg = vxlan ? link_put_change_vxlan(buf, d->seen.ifindex, &d->want)
-				     : link_put_change(buf, d->seen.ifindex, &d->want);
+				     : link_put_change(buf, &d->seen, &d->want);
 
 	return netlink_request(r->nl, msg, NULL, NULL, err);
 }
@@ -182,8 +200,8 @@ static int set_tx_checksum(struct device *d, struct err *err)
 	return code ? err_sys(err, code, "transmit checksum offload") : 0;
 }
 
-/* Brings one device to what is wanted. 0 or -errno. */
-static int converge(struct reconciler *r, uint8_t slot, struct err *err)
+/* Brings one device to what is wanted; sets *@acted when that took a change. 0 or -errno. */
+static int converge(struct reconciler *r, uint8_t slot, bool *acted, struct err *err)
 {
 	struct device *d = &r->device[slot];
 	char why[256];
@@ -214,25 +232,35 @@ static int converge(struct reconciler *r, uint8_t slot, struct err *err)
 	}
 	if (!code)
 		code = set_tx_checksum(d, err);
-	if (diff != LINK_SAME)
-		refresh(r, slot);
+	if (diff != LINK_SAME) {
+		*acted = true;
+		device_refresh(r, slot);
+	}
 	return code;
 }
 
-static void device_failed(struct reconciler *r, struct device *d, const struct err *err)
+/* @raced: the device came or went between our look and our call, if it happens once. */
+static void device_failed(struct reconciler *r, struct device *d, bool raced, const struct err *err)
 {
 	int64_t delay = reconciler_backoff_ms(d->failures++);
+	unsigned news = raced ? 2 : 1;
 	char what[64];
 
 	d->retry_ms = loop_now_ms() + delay;
+	d->stale = true;
+	r->settled = false;
+	if (d->failures < news)
+		return;
 	(void)snprintf(what, sizeof(what), "Device %s", d->name);
-	if (d->failures == 1)
+	if (d->failures == news)
 		reconciler_log_failure(r, what, err->text, delay);
 	(void)snprintf(r->failure, sizeof(r->failure), "device %s: %.400s", d->name, err->text);
+	r->events.failing(r->failure, r->events.userdata);
 }
 
-void device_pass(struct reconciler *r, int64_t *next_retry_ms)
+bool device_pass(struct reconciler *r, int64_t *next_retry_ms)
 {
+	bool acted = false;
 	const struct device *uplink = &r->device[DEVICE_UPLINK];
 	int64_t now = loop_now_ms();
 	struct err err;
@@ -245,8 +273,10 @@ void device_pass(struct reconciler *r, int64_t *next_retry_ms)
 			continue;
 		d->want.vxlan.lower_ifindex = uplink->seen.ifindex;
 		if (d->retry_ms <= now) {
-			if (converge(r, slot, &err)) {
-				device_failed(r, d, &err);
+			int code = converge(r, slot, &acted, &err);
+
+			if (code) {
+				device_failed(r, d, code == -ENODEV || code == -EEXIST, &err);
 			} else {
 				d->checked = d->confirmed = true;
 				d->failures = 0;
@@ -257,6 +287,7 @@ void device_pass(struct reconciler *r, int64_t *next_retry_ms)
 		if (!*next_retry_ms || d->retry_ms < *next_retry_ms)
 			*next_retry_ms = d->retry_ms;
 	}
+	return acted;
 }
 
 void device_remove_pass(struct reconciler *r)

@@ -71,7 +71,8 @@ static enum diff_link diff_vxlan(const struct link *want, const struct link *see
 	if (s->lower_ifindex != w->lower_ifindex)
 		r = differs(r, LINK_REVXLAN, why, size, "another uplink");
 	if (s->learning != w->learning)
-		r = differs(r, LINK_REVXLAN, why, size, s->learning ? "learning on" : "learning off");
+		r = differs(r, LINK_REVXLAN, why, size,
+			    s->learning ? "learning on" : "learning off");
 	return r;
 }
 

@@ -162,8 +162,8 @@ const char *entry_format(const struct entry *e, const char names[DEVICE_MAX][IFN
 
 	switch ((enum entry_kind)e->key.kind) {
 	case ENTRY_ADDR:
-		(void)snprintf(buf, ENTRY_STRLEN, "address %s dev %s", ip_net_format(&e->key.net, a),
-			       device);
+		(void)snprintf(buf, ENTRY_STRLEN, "address %s dev %s",
+			       ip_net_format(&e->key.net, a), device);
 		break;
 	case ENTRY_FDB:
 		(void)snprintf(buf, ENTRY_STRLEN, "FDB entry %s dst %s dev %s",

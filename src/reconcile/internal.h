@@ -16,6 +16,7 @@ struct device {
 	struct link want;
 	int tx_checksum; /* 1 on, 0 off, -1 as it is */
 	bool has_seen;
+	bool stale; /* a notification says that `seen` may be out of date */
 	struct link seen;
 	unsigned failures;
 	int64_t retry_ms; /* not before; 0: at once */
@@ -28,7 +29,7 @@ struct reconciler {
 	struct reconciler_events events;
 	struct netlink *nl;      /* requests */
 	struct netlink *monitor; /* notifications */
-	struct netlink *nft;         /* the same of nftables; NULL while no device has a filter */
+	struct netlink *nft;     /* the same of nftables; NULL while no device has a filter */
 	struct netlink *nft_monitor;
 	struct event *nft_event;
 	struct event *monitor_event;
@@ -46,7 +47,7 @@ struct reconciler {
 	int *codes;             /* and what the kernel said */
 	size_t n_inflight, cap_inflight;
 
-	bool started;      /* kicked once */
+	bool started; /* kicked once */
 	bool may_remove;
 	bool need_dump;
 	bool settled;
@@ -63,11 +64,16 @@ struct reconciler {
 uint8_t device_by_ifindex(const struct reconciler *r, int ifindex);
 /* Present and up: entries can stand on it. DEVICE_NONE always is. */
 bool device_is_ready(const struct reconciler *r, uint8_t slot);
-void device_on_link(struct reconciler *r, const struct link *link, bool gone);
+/* A notification about a device: marks ours for device_refresh_stale(). */
+void device_on_link(struct reconciler *r, const struct link *link);
+/* Asks the kernel for the device of @slot. */
+void device_refresh(struct reconciler *r, uint8_t slot);
+void device_refresh_stale(struct reconciler *r);
 /* Asks the kernel for every device by name. */
 void device_refresh_all(struct reconciler *r);
-/* Creates and changes; next_retry_ms is lowered to the earliest retry. */
-void device_pass(struct reconciler *r, int64_t *next_retry_ms);
+/* Creates and changes; next_retry_ms is lowered to the earliest retry. Whether it
+ * changed anything: then there are notifications to read before entries are set. */
+bool device_pass(struct reconciler *r, int64_t *next_retry_ms);
 /* Removes unwanted devices. */
 void device_remove_pass(struct reconciler *r);
 

@@ -33,15 +33,12 @@ static void see(struct reconciler *r, const struct entry *entry, bool ours, bool
 static void on_link(struct reconciler *r, const struct nlmsghdr *msg)
 {
 	struct link link;
-	bool was_uplink;
 
 	if (link_parse(msg, &link))
 		return;
-	was_uplink = device_by_ifindex(r, link.ifindex) == DEVICE_UPLINK;
-	device_on_link(r, &link, msg->nlmsg_type == RTM_DELLINK);
+	device_on_link(r, &link);
 	/* Pods' devices come and go without end: only those that may be the uplink count. */
-	if (was_uplink || !r->device[DEVICE_UPLINK].has_seen ||
-	    device_by_ifindex(r, link.ifindex) == DEVICE_UPLINK)
+	if (r->device[DEVICE_UPLINK].stale || !r->device[DEVICE_UPLINK].has_seen)
 		r->events.world_changed(r->events.userdata);
 }
 
@@ -160,7 +157,8 @@ void observe_nft_message(const struct nlmsghdr *msg, void *reconciler)
 
 	for (uint8_t slot = DEVICE_UPLINK + 1; slot < DEVICE_MAX; slot++) {
 		struct device *d = &r->device[slot];
-		struct seen_elements seen = {r, slot, (msg->nlmsg_type & 0xff) == NFT_MSG_DELSETELEM};
+		struct seen_elements seen = {r, slot,
+					     (msg->nlmsg_type & 0xff) == NFT_MSG_DELSETELEM};
 
 		if (!d->has_filter)
 			continue;
@@ -204,7 +202,7 @@ static int dump_device(struct reconciler *r, uint8_t slot, struct err *err)
 {
 	int ifindex = r->device[slot].seen.ifindex, code;
 
-	for IP_EACH_FAMILY (f) {
+	IP_FOREACH_FAMILY (f) {
 		char buf[NETLINK_MESSAGE_MAX] = {0};
 
 		code = dump(r, neigh_put_dump(buf, ifindex, false, f), "neighbours", err);

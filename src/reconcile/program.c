@@ -107,8 +107,7 @@ static bool collect(struct reconciler *r, enum entry_kind kind, enum diff_action
 {
 	struct item *item, *tmp;
 
-	DL_FOREACH_SAFE(r->set.queue[kind], item, tmp)
-	{
+	DL_FOREACH_SAFE (r->set.queue[kind], item, tmp) {
 		enum diff_action action = diff_item(item, r->may_remove);
 		bool possible = action == DIFF_SET ? can_set(r, item) : can_delete(r, item);
 		void *room;
@@ -146,8 +145,8 @@ static void on_failure(uint32_t token, int error, const char *text, void *userda
 /* Deleting what is gone is success. */
 static bool is_gone_already(const struct item *item, int code)
 {
-	return !item->refs && (code == -ENOENT || code == -ESRCH || code == -ENODEV ||
-			       code == -EADDRNOTAVAIL);
+	return !item->refs &&
+	       (code == -ENOENT || code == -ESRCH || code == -ENODEV || code == -EADDRNOTAVAIL);
 }
 
 static const char *explain(const struct item *item, int code)
@@ -173,8 +172,7 @@ static void failed(struct reconciler *r, struct item *item, int code)
 	if (item->failures == 1)
 		reconciler_log_failure(r, what, explain(item, code), delay);
 	if (item->failures >= 1)
-		(void)snprintf(r->failure, sizeof(r->failure), "%s: %s", text,
-			       explain(item, code));
+		(void)snprintf(r->failure, sizeof(r->failure), "%s: %s", text, explain(item, code));
 	if (item->failures < UINT8_MAX)
 		item->failures++;
 	set_wait(&r->set, item, loop_now_ms() + delay);

@@ -162,9 +162,13 @@ static void run(void *userdata)
 	read_monitor(r, r->nft_monitor, observe_nft_message);
 	if (!r->started)
 		return;
+	device_refresh_stale(r);
 	dump_if_needed(r);
 	next_retry = set_requeue_due(&r->set, loop_now_ms());
-	device_pass(r, &next_retry);
+	if (device_pass(r, &next_retry)) {
+		loop_timer_set(r->run_timer, 0);
+		return;
+	}
 	if (has_drift(r))
 		reconciler_note_drift(r);
 	if (!set_queues_empty(&r->set))
@@ -285,6 +289,7 @@ int reconciler_device(struct reconciler *r, const char *name)
 	(void)snprintf(r->device[free_slot].name, IFNAMSIZ, "%s", name);
 	(void)snprintf(r->names[free_slot], IFNAMSIZ, "%s", name);
 	r->device[free_slot].managed = true;
+	device_refresh(r, free_slot);
 	r->need_dump = true; /* what stands on a device of that name is seen from now on */
 	return free_slot;
 }

@@ -26,6 +26,9 @@ struct reconciler_events {
 	void (*world_changed)(void *userdata);
 	/* Somebody touched the table of a device's peer set, or it has gone. */
 	void (*filter_changed)(void *userdata);
+	/* A device cannot be had as wanted, so that nothing that stands on it is there;
+	 * `settled` follows when it can. */
+	void (*failing)(const char *why, void *userdata);
 	/* Everything wanted is in the kernel, but for what waits for a retry. */
 	void (*settled)(void *userdata);
 	void *userdata;
@@ -76,9 +79,9 @@ bool reconciler_is_settled(const struct reconciler *r);
 
 struct reconciler_status {
 	size_t wanted[ENTRY_KIND_COUNT];
-	size_t failing;          /* entries and devices waiting for a retry */
+	size_t failing;             /* entries and devices waiting for a retry */
 	char failure[ERR_TEXT_MAX]; /* the newest failure that stands, "" for none */
-	uint64_t repairs;        /* entries and devices put back since the start */
+	uint64_t repairs;           /* entries and devices put back since the start */
 };
 void reconciler_get_status(const struct reconciler *r, struct reconciler_status *ret_status);
 

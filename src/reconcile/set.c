@@ -58,7 +58,7 @@ void set_done(struct set *set)
 {
 	struct item *item, *tmp;
 
-	HASH_ITER(hh, set->items, item, tmp)
+	HASH_ITER (hh, set->items, item, tmp)
 		free_item(set, item);
 }
 
@@ -120,7 +120,7 @@ void set_want_end(struct set *set)
 {
 	struct item *item, *tmp;
 
-	HASH_ITER(hh, set->items, item, tmp)
+	HASH_ITER (hh, set->items, item, tmp)
 		if (item->refs && item->want_round != set->want_round)
 			no_longer_wanted(set, item);
 }
@@ -173,7 +173,7 @@ void set_see_end(struct set *set, enum entry_kind kind, uint8_t device)
 {
 	struct item *item, *tmp;
 
-	HASH_ITER(hh, set->items, item, tmp)
+	HASH_ITER (hh, set->items, item, tmp)
 		if (item->has_seen && item->key.kind == kind &&
 		    item->seen_round != set->seen_round &&
 		    (device == DEVICE_NONE || item->key.device == device))
@@ -184,7 +184,7 @@ void set_queue_device(struct set *set, uint8_t device)
 {
 	struct item *item, *tmp;
 
-	HASH_ITER(hh, set->items, item, tmp)
+	HASH_ITER (hh, set->items, item, tmp)
 		if (item->refs && (item->key.device == device || item->want.device == device) &&
 		    !(item->has_seen && entry_value_equal(&item->want, &item->seen)))
 			queue(set, item);
@@ -194,11 +194,14 @@ void set_unsee_device(struct set *set, uint8_t device, bool only_routes, bool dr
 {
 	struct item *item, *tmp;
 
-	HASH_ITER(hh, set->items, item, tmp)
-	{
+	HASH_ITER (hh, set->items, item, tmp) {
 		bool route = item->key.kind == ENTRY_ROUTE && item->seen.device == device;
 
-		if (!item->has_seen || !(route || (!only_routes && item->key.device == device)))
+		/* Elements of the peer set outlive the device. */
+		bool on_it = !only_routes && item->key.device == device &&
+			     item->key.kind != ENTRY_FILTER;
+
+		if (!item->has_seen || !(route || on_it))
 			continue;
 		item->confirmed &= drift;
 		set_unsee(set, item);
@@ -218,8 +221,7 @@ int64_t set_requeue_due(struct set *set, int64_t now_ms)
 	struct item *item, *tmp;
 	int64_t next = 0;
 
-	DL_FOREACH_SAFE(set->waiting, item, tmp)
-	{
+	DL_FOREACH_SAFE (set->waiting, item, tmp) {
 		if (item->retry_ms <= now_ms)
 			queue(set, item);
 		else if (!next || item->retry_ms < next)

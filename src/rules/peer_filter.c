@@ -23,8 +23,8 @@ static const char *nft_family(enum ip_family family)
 struct peer_filter peer_filter_for(const char *device, enum ip_family family, uint16_t port,
 				   uint32_t vni)
 {
-	struct peer_filter filter = {.set = {.family = family, .name = "peers"}, .port = port,
-				     .vni = vni};
+	struct peer_filter filter = {
+		.set = {.family = family, .name = "peers"}, .port = port, .vni = vni};
 
 	(void)snprintf(filter.set.table, sizeof(filter.set.table), "weft-%s", device);
 	return filter;
@@ -48,13 +48,14 @@ void peer_filter_render_rule(const struct peer_filter *filter, char *buf, size_t
 
 	peer_filter_render_set(filter, buf, size);
 	n = strlen(buf);
-	(void)snprintf(buf + n, size - n,
-		       "add chain %s %s input { type filter hook input priority raw; policy accept; }\n"
-		       "flush chain %s %s input\n"
-		       "add rule %s %s input udp dport %u @th,96,24 %u %s saddr != @%s counter drop "
-		       "comment \"VXLAN from a host that is no peer\"\n",
-		       family, table, family, table, family, table, filter->port, filter->vni, family,
-		       filter->set.name);
+	(void)snprintf(
+		buf + n, size - n,
+		"add chain %s %s input { type filter hook input priority raw; policy accept; }\n"
+		"flush chain %s %s input\n"
+		"add rule %s %s input udp dport %u @th,96,24 %u %s saddr != @%s counter drop "
+		"comment \"VXLAN from a host that is no peer\"\n",
+		family, table, family, table, family, table, filter->port, filter->vni, family,
+		filter->set.name);
 }
 
 void peer_filter_render_removal(const struct peer_filter *filter, char *buf, size_t size)

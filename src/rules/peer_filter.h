@@ -36,8 +36,7 @@ void peer_filter_render_removal(const struct peer_filter *filter, char *buf, siz
 int peer_filter_install_set(const struct peer_filter *filter, struct err *err);
 /* *@ret_listing is the table as nft lists it then, for peer_filter_is_intact(); caller
  * frees. */
-int peer_filter_install_rule(const struct peer_filter *filter, char **ret_listing,
-			     struct err *err);
+int peer_filter_install_rule(const struct peer_filter *filter, char **ret_listing, struct err *err);
 int peer_filter_remove(const struct peer_filter *filter, struct err *err);
 /* Whether the table is still as @listing says. */
 bool peer_filter_is_intact(const struct peer_filter *filter, const char *listing);

@@ -42,9 +42,10 @@ int64_t dir_wall_now_s(void)
 
 void dir_set_problem(struct dir *d, const char *problem)
 {
-	if (problem || d->problem)
-		d->store.events.state(problem, d->store.events.userdata);
-	d->problem = problem != NULL;
+	if (!strcmp(d->problem, problem ? problem : ""))
+		return;
+	(void)snprintf(d->problem, sizeof(d->problem), "%s", problem ? problem : "");
+	d->store.events.state(problem, d->store.events.userdata);
 }
 
 void dir_retry_later(struct dir *d)
@@ -64,15 +65,17 @@ static int load_config(struct dir *d, struct err *err)
 		abort();
 	code = file_read(AT_FDCWD, path, NETCONF_MAX_BYTES, &text, &len, err);
 	if (code == -ENOENT && !d->config)
-		return err_set(err, code, "waiting for the network config: %s does not exist", path);
+		return err_set(err, code, "waiting for the network config: %s does not exist",
+			       path);
 	if (code)
-		return err_wrap(err, code, d->config ? "keeping the last good network config"
-						     : "waiting for the network config");
+		return err_wrap(err, code,
+				d->config ? "keeping the last good network config"
+					  : "waiting for the network config");
 	if (d->config && !strcmp(d->config, text))
 		return 0;
 	free(d->config);
 	d->config = TAKE_PTR(text);
-	d->store.events.config(d->config, len, d->store.events.userdata);
+	d->store.events.config(d->config, len, path, d->store.events.userdata);
 	return 0;
 }
 
@@ -86,6 +89,7 @@ static void disconnect(struct dir *d)
 		close(d->subnets_fd);
 	d->config_watch = d->subnets_watch = d->subnets_fd = -1;
 	d->list_needed = true;
+	d->reopened = d->listed;
 	loop_timer_stop(d->list_timer);
 }
 
@@ -96,8 +100,9 @@ static int open_and_watch(struct dir *d, struct err *err)
 	_cleanup_free_ char *subnets = NULL;
 
 	if (d->inotify_fd < 0)
-		return err_set(err, -EMFILE, "no inotify instance is left (sysctl "
-					     "fs.inotify.max_user_instances)");
+		return err_set(err, -EMFILE,
+			       "no inotify instance is left (sysctl "
+			       "fs.inotify.max_user_instances)");
 	if (asprintf(&subnets, "%s/subnets", d->path) < 0)
 		abort();
 	d->config_watch = inotify_add_watch(d->inotify_fd, d->path, events);
@@ -265,10 +270,6 @@ static void on_clock(void *userdata)
 	if (read(d->clock_fd, &count, sizeof(count)) < 0 && errno != ECANCELED)
 		return;
 	arm_clock(d);
-	if (!d->has_own || !d->own_expires_s)
-		return;
-	log_info("The clock was set: renewing our lease by the new time");
-	d->own_expires_s = dir_wall_now_s();
 	dir_own_renew(d);
 }
 

@@ -25,13 +25,15 @@ struct dir {
 	struct event *expiry_timer; /* earliest deadline of a peer */
 	struct event *renew_timer;
 	int64_t retry_ms;
-	int64_t expiry_ms; /* when expiry_timer fires; 0: not armed */
-	bool list_names_only; /* what list_timer is to do */
-	bool listed;          /* the peer table was complete once */
-	bool list_needed;     /* nothing was listed since the directory was opened */
-	bool synced;          /* and the owner knows it */
-	bool problem;         /* one was reported */
-	char *config;         /* last text reported */
+	int64_t expiry_ms;          /* when expiry_timer fires; 0: not armed */
+	bool list_names_only;       /* what list_timer is to do */
+	bool listed;                /* the peer table was complete once */
+	bool list_needed;           /* nothing was listed since the directory was opened */
+	bool synced;                /* and the owner knows it */
+	char problem[ERR_TEXT_MAX]; /* last reported; "": none */
+	bool reopened;              /* it was away: the next list may be half of the truth */
+	bool unreadable;            /* some record could not be read */
+	char *config;               /* last text reported */
 
 	bool acquiring; /* a lease was asked for */
 	bool has_own;
@@ -53,8 +55,7 @@ void dir_retry_later(struct dir *d);
 
 /* dir_records.c */
 /* Reads one record. -ENOENT when it has gone; -EINVAL when it is none. */
-int dir_read_record(const struct dir *d, const char *key, struct lease *ret_lease,
-		    struct err *err);
+int dir_read_record(const struct dir *d, const char *key, struct lease *ret_lease, struct err *err);
 /* One record into the peer table. @live: it was written just now; @complain: say what
  * is wrong with it. */
 void dir_load_record(struct dir *d, const char *key, bool live, bool complain);

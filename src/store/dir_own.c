@@ -164,7 +164,7 @@ static int publish(struct dir *d, const struct ip_net subnet[IP_FAMILY_COUNT], b
 /* Whether @subnet has exactly the config's families, each inside its range. */
 static bool fits(const struct netconf *conf, const struct ip_net subnet[IP_FAMILY_COUNT])
 {
-	for IP_EACH_FAMILY (f) {
+	IP_FOREACH_FAMILY (f) {
 		if (conf->enabled[f] != ip_net_is_set(&subnet[f]))
 			return false;
 		if (conf->enabled[f] && !allocate_valid(&conf->range[f], &subnet[f]))
@@ -268,9 +268,12 @@ static void reap(const struct dir *d, const char *key)
 
 		if (!code)
 			code = lease_parse(key, text, len, &lease, NULL);
-		if (code || !is_over(&lease))
-			(void)linkat(d->subnets_fd, aside, d->subnets_fd, key, 0);
-		else
+		if ((code || !is_over(&lease)) &&
+		    linkat(d->subnets_fd, aside, d->subnets_fd, key, 0) && errno != EEXIST)
+			log_warning("Putting back %s/subnets/%s failed: %s; its host will write it "
+				    "again",
+				    d->path, key, strerror(errno));
+		else if (!code && is_over(&lease))
 			log_info("Taking over subnet %s: its lease has expired", key);
 	}
 	(void)unlinkat(d->subnets_fd, aside, 0);
@@ -287,7 +290,7 @@ static bool is_rival(const struct dir *d, const char *name,
 
 	if (*name == '.' || lease_parse_key(name, other, NULL))
 		return false;
-	for IP_EACH_FAMILY (f)
+	IP_FOREACH_FAMILY (f)
 		overlap |= ip_net_is_set(&other[f]) && ip_net_is_set(&subnet[f]) &&
 			   ip_net_overlaps(&other[f], &subnet[f]);
 	if (!overlap)
@@ -448,8 +451,9 @@ void dir_own_check(struct dir *d)
 		log_warning("Our lease %s was deleted; acquiring it again", d->own_key);
 		dir_own_acquire(d);
 	} else if (code == -EINVAL) {
-		log_warning("Our record %s was overwritten with something else (%s); writing it anew",
-			    d->own_key, err.text);
+		log_warning(
+			"Our record %s was overwritten with something else (%s); writing it anew",
+			d->own_key, err.text);
 		code = publish(d, d->own, !d->own_expires_s, &err);
 	}
 	if (code && code != -ENOENT) {
@@ -471,6 +475,16 @@ void dir_own_publish(struct dir *d)
 	}
 }
 
+/* Near its end, or further away than a term: then our clock was set back, and the
+ * others would see it end before we renew it. */
+static bool is_renewal_due(const struct dir *d)
+{
+	int64_t left_s = d->own_expires_s - dir_wall_now_s();
+
+	return d->own_expires_s && (left_s <= d->renew_margin_s + DIR_CLOCK_TOLERANCE_S ||
+				    left_s > DIR_LEASE_TIME_S + DIR_CLOCK_TOLERANCE_S);
+}
+
 void dir_own_renew(void *dir)
 {
 	struct dir *d = dir;
@@ -480,8 +494,7 @@ void dir_own_renew(void *dir)
 	if (d->subnets_fd < 0)
 		return; /* connecting again comes here */
 	dir_own_check(d);
-	if (!d->has_own || !d->own_expires_s ||
-	    d->own_expires_s - dir_wall_now_s() > d->renew_margin_s + DIR_CLOCK_TOLERANCE_S)
+	if (!d->has_own || !is_renewal_due(d))
 		return; /* a reservation, or acquired anew just now */
 	if (publish(d, d->own, false, &err)) {
 		log_warning("Renewing our lease failed: %s; retrying in %d s", err.text,

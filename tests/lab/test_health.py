@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/healthz, /readyz and systemd's notifications tell the truth from the first moment.
+
+     h1     h2
+    -+------+- sw1
+"""
+
+import signal
+
+import pytest
+
+from lib.expect import wait_until
+from lib.node import HEALTH_PORT
+
+pytestmark = pytest.mark.needs("vxlan")
+
+CONFIG = {"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}
+
+
+def test_before_and_after_the_config_is_there(make_topo):
+    topo = make_topo(1)
+    h1 = topo["h1"]
+    h1.allow_log("W", "config")
+    h1.start_flanneld(wait=False)
+    wait_until(lambda: h1.get("/healthz")[1].strip() == "flanneld is running", 1)
+    status, body = h1.wait_readyz(503, "config")
+    assert topo.store.file("config") in body, body
+    assert "READY=1" not in h1._read_states()
+    assert any(s.startswith("STATUS=") for s in h1.states), h1.states
+    h1.wait_log("config")
+    assert h1.read_subnet_env() is None
+    topo.store.write_config(CONFIG)
+    h1.wait_ready()
+    assert h1.wait_readyz(200)[1].strip() == "flanneld is ready"
+    assert h1.get("/healthz")[1].strip() == "flanneld is running"
+
+
+def test_answers_to_other_requests(make_topo):
+    topo = make_topo(1)
+    topo.start(CONFIG)
+    h1 = topo["h1"]
+    assert h1.get("/nowhere")[0] == 404
+    assert h1.get("/../../etc/passwd")[0] in (400, 404)
+
+
+def test_a_busy_port_is_a_clear_error(make_topo):
+    topo = make_topo(1)
+    topo.store.write_config(CONFIG)
+    h1 = topo["h1"]
+    with h1.ns.socket(kind=1) as squatter:
+        squatter.bind(("127.0.0.1", HEALTH_PORT))
+        squatter.listen()
+        done = h1.run_flanneld()
+    assert done.code == 1
+    errors = done.lines("E")
+    assert len(errors) == 1, done.text
+    assert str(HEALTH_PORT) in errors[0] and "127.0.0.1" in errors[0]
+    assert topo.store.keys() == [] and h1.overlay([CONFIG["Network"]])["devices"] == {}
+
+
+def test_port_zero_means_no_server(make_topo):
+    topo = make_topo(1)
+    topo.store.write_config(CONFIG)
+    h1 = topo["h1"]
+    h1.start_flanneld("--healthz-port=0")
+    assert h1.get_or_none("/healthz") is None
+
+
+def test_systemd_is_told_of_the_stop(make_topo):
+    topo = make_topo(1)
+    topo.start(CONFIG)
+    h1 = topo["h1"]
+    process = h1.process
+    process.terminate()
+    wait_until(lambda: "STOPPING=1" in h1._read_states())
+    assert process.wait(5) == 0
+    h1.process = None
+    assert "Exiting cleanly..." in h1.log_text()
+
+
+def test_ready_means_that_the_known_peers_are_in_the_kernel(make_topo):
+    """READY=1 comes after the first complete sync, not before."""
+    topo = make_topo(1)
+    for i in range(60):
+        topo.store.put_peer(f"10.5.{100 + i}.0-24", f"192.168.64.{100 + i}",
+                            mac=f"02:00:00:00:00:{i:02x}")
+    topo.store.write_config(CONFIG)
+    h1 = topo["h1"]
+    h1.start_flanneld()
+    assert len(h1.pod_routes()) == 60
+    device = h1.overlay()["devices"]["flannel.1"]
+    assert len(device["fdb"]) == len(device["neighbours"]) == 60
+
+
+def test_sigint_is_sigterm(make_topo):
+    topo = make_topo(1)
+    topo.start(CONFIG)
+    h1 = topo["h1"]
+    before = h1.overlay()
+    process, h1.process = h1.process, None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(5) == 0
+    assert h1.overlay() == before
