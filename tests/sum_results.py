@@ -3,10 +3,12 @@
 """sum_results.py DIRECTORY - the sum over the suites of one ./dev test
 
 For each suite DIRECTORY holds NAME.rc, the exit code of its runner, and NAME.xml, what it
-ran, as JUnit (meson and pytest both write it). A runner that failed without a failed test
-(it crashed, a program under test ended badly after its last test) counts as one failure.
+ran, as JUnit (meson and pytest both write it). Programs that failed without a failed test
+of theirs (they crashed, leaked, hung) are in meson's NAME.json, one object per line. A
+runner that failed, with nothing in either, counts as one failure.
 """
 
+import json
 import os
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -35,6 +37,22 @@ def read_cases(path):
     return [(name, *rest) for name, rest in cases.items()]
 
 
+def broken_programs(path, cases):
+    """Of meson's log: the programs that failed though all that they told passed."""
+    try:
+        with open(path, encoding="utf-8") as f:
+            programs = [json.loads(line) for line in f]
+    except OSError:
+        return
+    failed = [name for name, result, _ in cases if result == "failed"]
+    for program in programs:
+        name = program["name"].split(" / ")[-1]
+        if program["result"] in ("FAIL", "ERROR", "TIMEOUT", "INTERRUPT") and not any(
+            name in other for other in failed
+        ):
+            yield (name, "failed", program["result"].lower())
+
+
 def main():
     directory = sys.argv[1]
     total = {"passed": 0, "failed": 0, "skipped": 0}
@@ -45,6 +63,7 @@ def main():
         with open(os.path.join(directory, entry), encoding="ascii") as f:
             code = int(f.read())
         cases = read_cases(os.path.join(directory, suite + ".xml"))
+        cases += broken_programs(os.path.join(directory, suite + ".json"), cases)
         if code != 0 and not any(result == "failed" for _, result, _ in cases):
             cases.append((f"the suite itself (exit code {code})", "failed", ""))
         count = {"passed": 0, "failed": 0, "skipped": 0}

@@ -23,3 +23,15 @@ int err_set(struct err *err, int code, const char *fmt, ...) __attribute__((form
 int err_sys(struct err *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* Puts context and ": " before the text that is there. Returns @code. */
 int err_wrap(struct err *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+#ifdef __clang_analyzer__
+/* Tells clang's analyzer what it cannot see from here: that what these return is negative,
+ * so that nobody goes on after a failure. */
+static inline int err_negative(int code)
+{
+	return code < 0 ? code : -1;
+}
+#define err_set(...)  err_negative((err_set)(__VA_ARGS__))
+#define err_sys(...)  err_negative((err_sys)(__VA_ARGS__))
+#define err_wrap(...) err_negative((err_wrap)(__VA_ARGS__))
+#endif

@@ -87,7 +87,7 @@ static void load_failed(struct dir *d, const char *key, int code, bool complain,
 	if (is_io_error(code)) {
 		char problem[ERR_TEXT_MAX];
 
-		(void)snprintf(problem, sizeof(problem), "%.300s/subnets: %.160s; trying again",
+		(void)snprintf(problem, sizeof(problem), "%.250s/subnets: %.180s; trying again",
 			       d->path, err->text);
 		dir_set_problem(d, problem);
 		d->unreadable = true;
