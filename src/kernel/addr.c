@@ -36,7 +36,8 @@ int addr_parse(const struct nlmsghdr *msg, struct addr *ret_addr)
 	/* On point-to-point devices IFA_ADDRESS is the peer; ours is IFA_LOCAL. */
 	if (!ip_is_set(&local))
 		local = address;
-	if (ip_af(local.family) != info->ifa_family || info->ifa_prefixlen > ip_bits(local.family))
+	if (!ip_is_set(&local) || ip_af(local.family) != info->ifa_family ||
+	    info->ifa_prefixlen > ip_bits(local.family))
 		return -EINVAL;
 	*ret_addr = (struct addr){
 		.ifindex = (int)info->ifa_index,

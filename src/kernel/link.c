@@ -214,10 +214,12 @@ struct nlmsghdr *link_put_change(void *buf, const struct link *seen, const struc
 		differs.mtu = 0;
 	if (mac_equal(&differs.mac, &seen->mac))
 		differs.mac = (struct mac){0};
-	if (!strcmp(differs.alias, seen->alias))
-		*differs.alias = '\0';
+	*differs.alias = '\0';
 	put_up(info, want->up);
 	put_common(msg, &differs);
+	/* An empty one takes off what is there. */
+	if (strcmp(want->alias, seen->alias))
+		mnl_attr_put(msg, IFLA_IFALIAS, strlen(want->alias), want->alias);
 	return msg;
 }
 

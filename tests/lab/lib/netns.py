@@ -216,6 +216,18 @@ class Netns:
         with self.entered():
             return socket.socket(family, kind | socket.SOCK_CLOEXEC, proto)
 
+    @contextlib.contextmanager
+    def without_dad(self):
+        """Devices that are made in here skip duplicate address detection, whose second or two
+        nothing that we test depends on: until then they send no neighbour solicitation. It is
+        for NICs, bridges and pods; what flanneld makes keeps the kernel's default."""
+        key = "net/ipv6/conf/default/dad_transmits"
+        self.sysctl(key, 0)
+        try:
+            yield
+        finally:
+            self.sysctl(key, 1)
+
     def sysctl(self, key, value):
         """Sets net.*; key with slashes (`net/ipv4/ip_forward`)."""
         with self.entered(), open(f"/proc/sys/{key}", "w", encoding="ascii") as f:

@@ -318,6 +318,7 @@ class Host:
         if not self.pods:
             self._make_bridge(gateways, mtu)
         ns = self.lab.namespace(f"{self.ns.short}-{name}")
+        ns.sysctl("net/ipv6/conf/default/dad_transmits", 0)
         port = f"p{len(self.pods)}"
         # The host's end first: the pod's own subnet must be reachable once it is up.
         self.ip(
@@ -343,7 +344,8 @@ class Host:
         for gateway in gateways:
             nodad = " nodad" if gateway.version == 6 else ""
             lines.append(f"addr add {gateway} dev cni0{nodad}")
-        self.ip(*lines)
+        with self.ns.without_dad():
+            self.ip(*lines)
 
     # -- what the daemon made in the kernel --------------------------------------------
 
