@@ -20,6 +20,7 @@ import sys
 
 RUN_NETNS = "/run/netns"
 CLONE_NEWNET = 0x40000000
+_IFA_F_TENTATIVE = 0x40
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -221,12 +222,27 @@ class Netns:
         """Devices that are made in here skip duplicate address detection, whose second or two
         nothing that we test depends on: until then they send no neighbour solicitation. It is
         for NICs, bridges and pods; what flanneld makes keeps the kernel's default."""
-        key = "net/ipv6/conf/default/dad_transmits"
+        key = "net/ipv6/conf/default/accept_dad"
         self.sysctl(key, 0)
         try:
             yield
         finally:
             self.sysctl(key, 1)
+
+    def hears_solicitations(self, device):
+        """Whether each IPv6 address of a device is out of detection and answers neighbour
+        discovery: the kernel sees to that by itself, but later, and what is solicited before
+        is repeated only after a second."""
+        with self.entered():
+            with open("/proc/thread-self/net/if_inet6", encoding="ascii") as f:
+                addresses = [x for x in map(str.split, f) if x[5] == device]
+            with open("/proc/thread-self/net/igmp6", encoding="ascii") as f:
+                groups = {x[2] for x in map(str.split, f) if x[1] == device}
+        return bool(addresses) and all(
+            not int(x[4], 16) & _IFA_F_TENTATIVE
+            and "ff0200000000000000000001ff" + x[0][-6:] in groups
+            for x in addresses
+        )
 
     def sysctl(self, key, value):
         """Sets net.*; key with slashes (`net/ipv4/ip_forward`)."""

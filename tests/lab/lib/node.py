@@ -318,7 +318,7 @@ class Host:
         if not self.pods:
             self._make_bridge(gateways, mtu)
         ns = self.lab.namespace(f"{self.ns.short}-{name}")
-        ns.sysctl("net/ipv6/conf/default/dad_transmits", 0)
+        ns.sysctl("net/ipv6/conf/default/accept_dad", 0)
         port = f"p{len(self.pods)}"
         # The host's end first: the pod's own subnet must be reachable once it is up.
         self.ip(
@@ -335,6 +335,11 @@ class Host:
             ]
             addresses.append(str(address))
         ns.ip(*lines)
+        if len(self.subnets()) > 1 or self.subnet().version == 6:
+            for where, device in ((self.ns, "cni0"), (ns, "eth0")):
+                wait_until(
+                    lambda w=where, d=device: w.hears_solicitations(d), what=f"{ns.short}: IPv6"
+                )
         pod = Pod(self, name, ns, addresses, mtu)
         self.pods.append(pod)
         return pod

@@ -86,7 +86,7 @@ class Topo:
 
     def _switch(self, k, router):
         ns = self._namespace(f"sw{k}")
-        (router or ns).sysctl("net/ipv6/conf/default/dad_transmits", 0)
+        (router or ns).sysctl("net/ipv6/conf/default/accept_dad", 0)
         ns.ip(
             # Snooping would hold back neighbour discovery until it has learnt the groups.
             "link add name br0 type bridge mcast_snooping 0",
@@ -143,6 +143,8 @@ class Topo:
         if routes:
             lines += [f"route add default via {g} dev {nic.name}" for g in nic.gateways]
         host.ip(*lines)
+        if nic.ipv6:
+            wait_until(lambda: host.ns.hears_solicitations(nic.name), what=f"{host.name}: IPv6")
 
     @staticmethod
     def unplug(host, nic="eth0"):
