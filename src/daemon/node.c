@@ -170,19 +170,26 @@ static int find_uplink(struct node *node, const struct netconf *conf, struct upl
 	if (!code)
 		code = uplink_choose(node->options, conf->enabled, &world, ret_uplink, err);
 	uplink_world_done(&world);
-	if (!code)
+	if (!code) {
 		health_good(node->health, HEALTH_UPLINK);
+		*node->waiting_for = '\0';
+	}
 	return code;
 }
 
-/* No uplink (now): a NIC that is gone comes back, an address is on its way. */
+/* No uplink (now): a NIC that is gone comes back, an address is on its way. What is
+ * there works on, as long as the NIC itself is there. */
 static void wait_for_uplink(struct node *node, const struct err *err)
 {
-	if (node->has_backend)
+	const struct link *nic = reconciler_link(node->reconciler, DEVICE_UPLINK);
+
+	if (node->has_backend && nic && nic->up)
 		health_degraded(node->health, HEALTH_UPLINK, err->text);
 	else
 		health_missing(node->health, HEALTH_UPLINK, err->text);
-	log_warning("%s; waiting for it", err->text);
+	if (strcmp(node->waiting_for, err->text))
+		log_warning("%s; waiting for it", err->text);
+	(void)snprintf(node->waiting_for, sizeof(node->waiting_for), "%s", err->text);
 }
 
 /* ---- backend ---- */
@@ -273,7 +280,7 @@ static int make_backend(struct node *node, const struct netconf *conf, const str
 	bool found;
 
 	if (code)
-		return code;
+		return err_wrap(err, code, "%s", node->config_place);
 	backend.peer_filter = node->options->peer_filter;
 	code = backend.ops->device ? probe_vxlan(node, err) : 0;
 	if (!code)
@@ -444,7 +451,7 @@ static int check_live_change(const struct node *node, const struct netconf *conf
 
 /* ---- events ---- */
 
-static void on_config(const char *text, size_t len, void *userdata)
+static void on_config(const char *text, size_t len, const char *place, void *userdata)
 {
 	struct node *node = userdata;
 	struct netconf conf = {0};
@@ -454,20 +461,25 @@ static void on_config(const char *text, size_t len, void *userdata)
 
 	if (node->dead)
 		return;
-	code = netconf_parse(text, len, "network config", &conf, &err);
-	if (!code)
+	free(node->config_place);
+	node->config_place = mem_strdup(place);
+	code = netconf_parse(text, len, place, &conf, &err);
+	if (!code) {
 		code = netconf_check_ranges(&conf, &err);
-	if (!code && node->has_conf)
-		code = check_live_change(node, &conf, &err);
+		if (!code && node->has_conf)
+			code = check_live_change(node, &conf, &err);
+		if (code)
+			(void)err_wrap(&err, code, "%s", place);
+	}
 	if (code) {
 		refuse(node, HEALTH_CONFIG, err.text);
 		netconf_done(&conf);
 		return;
 	}
 	if (netconf_unknown_keys(text, len, unknown, sizeof(unknown)))
-		log_warning("The network config has no key %s; ignoring it", unknown);
+		log_warning("%s: there is no key %s; ignoring it", place, unknown);
 	if (conf.backend_defaulted)
-		log_info("The network config names no Backend: taking vxlan");
+		log_info("%s names no Backend: taking vxlan", place);
 	if (node->has_conf) {
 		configure_with(node, &conf);
 		netconf_done(&conf);
@@ -559,6 +571,13 @@ static void on_filter_timer(void *userdata)
 	node_filter_check(userdata);
 }
 
+static void on_failing(const char *why, void *userdata)
+{
+	struct node *node = userdata;
+
+	health_missing(node->health, HEALTH_KERNEL, why);
+}
+
 static void on_settled(void *userdata)
 {
 	struct node *node = userdata;
@@ -584,7 +603,7 @@ int node_new(struct loop *loop, const struct options *options, struct health *he
 {
 	struct node *node = mem_alloc(1, sizeof(*node));
 	const struct reconciler_events kernel_events = {on_world_changed, on_filter_changed,
-							on_settled, node};
+							on_failing, on_settled, node};
 	const struct store_events store_events = {on_config, on_own, on_synced, on_store_state,
 						  node};
 	char description[256];
@@ -630,6 +649,7 @@ void node_free(struct node *node)
 	netconf_done(&node->first_conf);
 	lease_done(&node->own);
 	free(node->file_text);
+	free(node->config_place);
 	if (node->network_lock >= 0)
 		close(node->network_lock);
 	free(node);

@@ -35,13 +35,15 @@ struct node {
 	struct event *file_timer;   /* write the subnet file again */
 	struct event *filter_timer; /* look at the peer filters */
 
+	char *config_place;  /* where the newest config is from */
 	struct netconf conf; /* in force */
 	bool has_conf;
 	struct netconf first_conf; /* read, but there is no uplink yet */
 	bool has_first_conf;
 	struct uplink uplink;
 	bool has_uplink;
-	struct backend backend; /* in force */
+	char waiting_for[ERR_TEXT_MAX]; /* what about the uplink; "": nothing */
+	struct backend backend;         /* in force */
 	bool has_backend;
 	struct backend previous; /* left, but some peers still publish it */
 	bool has_previous;

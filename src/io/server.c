@@ -3,8 +3,9 @@
  *
  * evhttp reads and writes; we hold the listening socket, because evhttp does not
  * say why a bind failed. The port may face the whole pod network, hence the limits:
- * one request per connection, small headers and bodies, and a silent client is gone
- * after TIMEOUT_S.
+ * one request per connection, small headers and bodies, a silent client is gone
+ * after TIMEOUT_S, and while the process holds DESCRIPTORS_MAX descriptors nobody is
+ * let in: a flood of connections must not keep the daemon from opening its sockets.
  */
 #include "io/server.h"
 
@@ -13,18 +14,23 @@
 #include <errno.h>
 #include <event2/buffer.h>
 #include <event2/http.h>
+#include <event2/listener.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
-#define ROUTES_MAX     8
-#define TIMEOUT_S      5
-#define HEADERS_MAX    8192
-#define BODY_MAX       1024
-#define TEXT_MAX       16384
-#define LISTEN_BACKLOG 128
+#define ROUTES_MAX      8
+#define TIMEOUT_S       5
+#define HEADERS_MAX     8192
+#define BODY_MAX        1024
+#define DESCRIPTORS_MAX 256
+#define PAUSE_MS        500
+#define TEXT_MAX        16384
+#define LISTEN_BACKLOG  128
 
 struct route {
 	const char *path;
@@ -34,6 +40,8 @@ struct route {
 
 struct server {
 	struct evhttp *http;
+	struct evconnlistener *listener; /* owned by http */
+	struct event *resume;            /* armed while the listener pauses */
 	struct route routes[ROUTES_MAX];
 	size_t n_routes;
 };
@@ -87,6 +95,30 @@ static void on_request(struct evhttp_request *req, void *userdata)
 		reply(req, HTTP_BADMETHOD, "only GET and HEAD\n");
 		return;
 	}
+}
+
+static void on_resume(void *userdata)
+{
+	const struct server *server = userdata;
+
+	(void)evconnlistener_enable(server->listener);
+}
+
+/* Called for each accepted connection. The lowest free descriptor tells how many are
+ * in use. NULL leaves the making of the buffer to evhttp. */
+static struct bufferevent *on_accept(struct event_base *base, void *userdata)
+{
+	struct server *server = userdata;
+	int lowest = fcntl(evconnlistener_get_fd(server->listener), F_DUPFD_CLOEXEC, 0);
+
+	(void)base;
+	if (lowest < 0 || lowest >= DESCRIPTORS_MAX) {
+		(void)evconnlistener_disable(server->listener);
+		loop_timer_set(server->resume, PAUSE_MS);
+	}
+	if (lowest >= 0)
+		(void)close(lowest);
+	return NULL;
 }
 
 static socklen_t fill_address(const struct ip *ip, uint16_t port, struct sockaddr_storage *ret_ss)
@@ -155,6 +187,7 @@ static void set_limits(struct server *server)
 	evhttp_set_allowed_methods(
 		server->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST | EVHTTP_REQ_PUT |
 				      EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH);
+	evhttp_set_bevcb(server->http, on_accept, server);
 	evhttp_set_gencb(server->http, on_request, server);
 }
 
@@ -162,6 +195,7 @@ int server_new(struct loop *loop, const struct ip *ip, uint16_t port, struct ser
 	       struct err *err)
 {
 	_cleanup_close_ int fd = listen_on_any(ip, port);
+	struct evhttp_bound_socket *bound = NULL;
 	struct server *server;
 	char text[IP_STRLEN];
 
@@ -172,11 +206,16 @@ int server_new(struct loop *loop, const struct ip *ip, uint16_t port, struct ser
 			       ip_format(ip, text), port);
 	server = mem_alloc(1, sizeof(*server));
 	server->http = evhttp_new(loop_base(loop));
-	if (!server->http || !evhttp_accept_socket_with_handle(server->http, fd)) {
+	server->resume = loop_timer_new(loop, on_resume, server);
+	if (server->http)
+		bound = evhttp_accept_socket_with_handle(server->http, fd);
+	if (bound)
+		(void)TAKE_FD(fd);
+	if (!bound || !server->resume) {
 		server_free(server);
 		return err_set(err, -ENOMEM, "cannot start the HTTP server on port %u", port);
 	}
-	(void)TAKE_FD(fd);
+	server->listener = evhttp_bound_socket_get_listener(bound);
 	set_limits(server);
 	*ret_server = server;
 	return 0;
@@ -188,6 +227,7 @@ void server_free(struct server *server)
 		return;
 	if (server->http)
 		evhttp_free(server->http);
+	loop_event_free(server->resume);
 	free(server);
 }
 

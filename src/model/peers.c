@@ -13,7 +13,8 @@
  *	lacked by it and by the list before   go: two lists say the same
  *	lacked by it alone                    go, unless they are more than half of
  *	                                      the peers that are in question; then
- *	                                      they are doubted and stay
+ *	                                      they are doubted and stay; so do all
+ *	                                      that a suspect list lacks
  *
  * In question are those that were there when the list began and do not go by
  * the second rule: newcomers are no sign that the others have left. A list that
@@ -45,6 +46,7 @@ struct peers {
 	void *userdata;
 	uint32_t list;       /* the last list that began; 0: none yet */
 	uint32_t ended_list; /* the last one that came to its end */
+	bool suspect;        /* the open list is not to be trusted */
 };
 
 struct peers *peers_new(peers_changed_fn changed, void *userdata)
@@ -166,6 +168,12 @@ void peers_remove(struct peers *peers, const char *key)
 void peers_list_begin(struct peers *peers)
 {
 	peers->list++;
+	peers->suspect = false;
+}
+
+void peers_list_suspect(struct peers *peers)
+{
+	peers->suspect = true;
 }
 
 bool peers_keep(struct peers *peers, const char *key)
@@ -201,7 +209,7 @@ size_t peers_list_end(struct peers *peers)
 		questioned++;
 		missing += is_missing(peers, peer);
 	}
-	doubtful = missing > questioned / 2;
+	doubtful = missing > (peers->suspect ? 0 : questioned / 2);
 	HASH_ITER (hh, peers->table, peer, next) {
 		if (!is_missing(peers, peer))
 			continue;

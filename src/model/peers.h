@@ -44,6 +44,9 @@ void peers_list_begin(struct peers *peers);
 /* The peer is listed, and is what it was (also: listed but unreadable, so that
  * the last good record stays). False when there is no such peer. */
 bool peers_keep(struct peers *peers, const char *key);
+/* There is reason not to trust this list (the store has just come back, our own record
+ * is missing): whatever it lacks is doubted. */
+void peers_list_suspect(struct peers *peers);
 /* Removes the peers that the list lacked. When they are more than half of the
  * table (and the list before did not lack them too), none is removed: returns
  * their number and the caller lists again in a while. 0: done. */

@@ -126,7 +126,7 @@ static void lost(struct reconciler *r, uint8_t slot)
 }
 
 /* A notification may be older than what we did since; only an answer is the truth. */
-static void refresh(struct reconciler *r, uint8_t slot)
+void device_refresh(struct reconciler *r, uint8_t slot)
 {
 	struct device *d = &r->device[slot];
 	struct link link;
@@ -143,14 +143,14 @@ void device_refresh_stale(struct reconciler *r)
 {
 	for (uint8_t slot = DEVICE_UPLINK; slot < DEVICE_MAX; slot++)
 		if (*r->device[slot].name && r->device[slot].stale)
-			refresh(r, slot);
+			device_refresh(r, slot);
 }
 
 void device_refresh_all(struct reconciler *r)
 {
 	for (uint8_t slot = DEVICE_UPLINK; slot < DEVICE_MAX; slot++)
 		if (*r->device[slot].name)
-			refresh(r, slot);
+			device_refresh(r, slot);
 }
 
 static int change(struct reconciler *r, const struct device *d, bool vxlan, struct err *err)
@@ -234,21 +234,28 @@ static int converge(struct reconciler *r, uint8_t slot, bool *acted, struct err 
 		code = set_tx_checksum(d, err);
 	if (diff != LINK_SAME) {
 		*acted = true;
-		refresh(r, slot);
+		device_refresh(r, slot);
 	}
 	return code;
 }
 
-static void device_failed(struct reconciler *r, struct device *d, const struct err *err)
+/* @raced: the device came or went between our look and our call, if it happens once. */
+static void device_failed(struct reconciler *r, struct device *d, bool raced, const struct err *err)
 {
 	int64_t delay = reconciler_backoff_ms(d->failures++);
+	unsigned news = raced ? 2 : 1;
 	char what[64];
 
 	d->retry_ms = loop_now_ms() + delay;
+	d->stale = true;
+	r->settled = false;
+	if (d->failures < news)
+		return;
 	(void)snprintf(what, sizeof(what), "Device %s", d->name);
-	if (d->failures == 1)
+	if (d->failures == news)
 		reconciler_log_failure(r, what, err->text, delay);
 	(void)snprintf(r->failure, sizeof(r->failure), "device %s: %.400s", d->name, err->text);
+	r->events.failing(r->failure, r->events.userdata);
 }
 
 bool device_pass(struct reconciler *r, int64_t *next_retry_ms)
@@ -266,8 +273,10 @@ bool device_pass(struct reconciler *r, int64_t *next_retry_ms)
 			continue;
 		d->want.vxlan.lower_ifindex = uplink->seen.ifindex;
 		if (d->retry_ms <= now) {
-			if (converge(r, slot, &acted, &err)) {
-				device_failed(r, d, &err);
+			int code = converge(r, slot, &acted, &err);
+
+			if (code) {
+				device_failed(r, d, code == -ENODEV || code == -EEXIST, &err);
 			} else {
 				d->checked = d->confirmed = true;
 				d->failures = 0;

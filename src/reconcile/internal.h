@@ -51,6 +51,7 @@ struct reconciler {
 	bool may_remove;
 	bool need_dump;
 	bool settled;
+	bool raced; /* the last batch met a kernel that had changed: not settled yet */
 	int64_t drift_since_ms; /* first drift that is not yet repaired; 0: none */
 	size_t drifted_devices;
 	uint64_t repairs;
@@ -66,6 +67,8 @@ uint8_t device_by_ifindex(const struct reconciler *r, int ifindex);
 bool device_is_ready(const struct reconciler *r, uint8_t slot);
 /* A notification about a device: marks ours for device_refresh_stale(). */
 void device_on_link(struct reconciler *r, const struct link *link);
+/* Asks the kernel for the device of @slot. */
+void device_refresh(struct reconciler *r, uint8_t slot);
 void device_refresh_stale(struct reconciler *r);
 /* Asks the kernel for every device by name. */
 void device_refresh_all(struct reconciler *r);

@@ -162,7 +162,11 @@ static void failed(struct reconciler *r, struct item *item, int code)
 	struct entry entry = {.key = item->key, .value = item->refs ? item->want : item->seen};
 	char text[ENTRY_STRLEN], what[ENTRY_STRLEN + 16];
 
-	if (code == -EAGAIN) { /* rolled back for another's fault */
+	/* Rolled back for another's fault, or its device is going: look again. */
+	if (code == -EAGAIN || code == -ENODEV) {
+		r->device[item->key.device].stale |= code == -ENODEV;
+		r->device[item->want.device].stale |= code == -ENODEV;
+		r->raced = true;
 		set_wait(&r->set, item, loop_now_ms() + reconciler_backoff_ms(0));
 		return;
 	}

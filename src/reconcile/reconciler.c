@@ -174,9 +174,10 @@ static void run(void *userdata)
 	if (!set_queues_empty(&r->set))
 		r->settled = false;
 	/* Whom we send to may answer: the filter opens first. */
+	r->raced = false;
 	more = program_filter_batch(r);
 	more |= program_batch(r);
-	if (more)
+	if (more || r->raced)
 		loop_timer_set(r->run_timer, 0);
 	else if (!r->need_dump)
 		settle(r);
@@ -289,6 +290,7 @@ int reconciler_device(struct reconciler *r, const char *name)
 	(void)snprintf(r->device[free_slot].name, IFNAMSIZ, "%s", name);
 	(void)snprintf(r->names[free_slot], IFNAMSIZ, "%s", name);
 	r->device[free_slot].managed = true;
+	device_refresh(r, free_slot);
 	r->need_dump = true; /* what stands on a device of that name is seen from now on */
 	return free_slot;
 }

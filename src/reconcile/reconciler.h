@@ -26,6 +26,9 @@ struct reconciler_events {
 	void (*world_changed)(void *userdata);
 	/* Somebody touched the table of a device's peer set, or it has gone. */
 	void (*filter_changed)(void *userdata);
+	/* A device cannot be had as wanted, so that nothing that stands on it is there;
+	 * `settled` follows when it can. */
+	void (*failing)(const char *why, void *userdata);
 	/* Everything wanted is in the kernel, but for what waits for a retry. */
 	void (*settled)(void *userdata);
 	void *userdata;

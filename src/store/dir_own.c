@@ -475,6 +475,16 @@ void dir_own_publish(struct dir *d)
 	}
 }
 
+/* Near its end, or further away than a term: then our clock was set back, and the
+ * others would see it end before we renew it. */
+static bool is_renewal_due(const struct dir *d)
+{
+	int64_t left_s = d->own_expires_s - dir_wall_now_s();
+
+	return d->own_expires_s && (left_s <= d->renew_margin_s + DIR_CLOCK_TOLERANCE_S ||
+				    left_s > DIR_LEASE_TIME_S + DIR_CLOCK_TOLERANCE_S);
+}
+
 void dir_own_renew(void *dir)
 {
 	struct dir *d = dir;
@@ -484,8 +494,7 @@ void dir_own_renew(void *dir)
 	if (d->subnets_fd < 0)
 		return; /* connecting again comes here */
 	dir_own_check(d);
-	if (!d->has_own || !d->own_expires_s ||
-	    d->own_expires_s - dir_wall_now_s() > d->renew_margin_s + DIR_CLOCK_TOLERANCE_S)
+	if (!d->has_own || !is_renewal_due(d))
 		return; /* a reservation, or acquired anew just now */
 	if (publish(d, d->own, false, &err)) {
 		log_warning("Renewing our lease failed: %s; retrying in %d s", err.text,

@@ -175,6 +175,39 @@ static void test_any_address(void **state)
 	tear_down(&f);
 }
 
+static void exit_loop(void *userdata)
+{
+	loop_exit(userdata);
+}
+
+/* More connections than are let in: descriptors stay free, and so does the way in
+ * once the flood is over. */
+static void test_flood(void **state)
+{
+	struct event *pass;
+	struct fixture f;
+	int fds[240], probe; /* the rest waits in the backlog, of 128 */
+
+	(void)state;
+	set_up(&f, &localhost);
+	pass = loop_timer_new(f.loop, exit_loop, f.loop);
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		fds[i] = connect_to(f.port);
+		if (i % 40 == 39) {
+			loop_timer_set(pass, 0);
+			loop_run(f.loop);
+		}
+	}
+	probe = dup(fds[0]);
+	assert_in_range(probe, 256, 256 + 120);
+	(void)close(probe);
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+		(void)close(fds[i]);
+	assert_string_equal(body(ask(&f, "GET /readyz HTTP/1.0\r\n\r\n")), "not ready\n");
+	loop_event_free(pass);
+	tear_down(&f);
+}
+
 static void test_busy_port(void **state)
 {
 	struct server *second = NULL;
@@ -196,9 +229,8 @@ static void test_busy_port(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_answers),
-		cmocka_unit_test(test_nonsense),
-		cmocka_unit_test(test_any_address),
+		cmocka_unit_test(test_answers),     cmocka_unit_test(test_nonsense),
+		cmocka_unit_test(test_any_address), cmocka_unit_test(test_flood),
 		cmocka_unit_test(test_busy_port),
 	};
 
