@@ -118,6 +118,20 @@ def link_delete(ifindex):
     return DELLINK, F_REQUEST, struct.pack("=BBHiII", 0, 0, 0, ifindex, 0, 0)
 
 
+def vxlan_create(name, vni, port, local, lower_ifindex, mtu):
+    """The request that makes a vxlan device which learns nothing, and sets it up."""
+    data = attr(1, struct.pack("=I", vni)) + attr(3, struct.pack("=I", lower_ifindex))
+    data += attr(4, socket.inet_aton(local)) + attr(7, b"\0") + attr(15, struct.pack("!H", port))
+    info = attr(1, b"vxlan\0") + attr(2, data)
+    body = struct.pack("=BBHiII", 0, 0, 0, 0, 1, 1)
+    body += attr(3, name.encode() + b"\0") + attr(4, struct.pack("=I", mtu)) + attr(18, info)
+    return NEWLINK, F_REQUEST | F_CREATE, body
+
+
+def is_link(body, name):
+    return attrs(body[16:]).get(3, b"").rstrip(b"\0").decode() == name
+
+
 def encode(requests):
     """One buffer of many requests; the last one asks for an answer."""
     out = []
@@ -170,8 +184,8 @@ class Requests:
         """(ifindex, MAC, MTU, up) of a device, or None."""
         found = None
         for _, body in self.dump(GETLINK, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)):
-            a = attrs(body[16:])
-            if a[3].rstrip(b"\0").decode() == name:
+            if is_link(body, name):
+                a = attrs(body[16:])
                 ifindex, flags = struct.unpack_from("=iI", body, 4)
                 mtu = struct.unpack("=I", a[4])[0]
                 found = ifindex, mac_text(a.get(1, b"")), mtu, bool(flags & 1)
