@@ -51,6 +51,28 @@ static int check_mtu(const struct backend *b, bool given, struct err *err)
 	return 0;
 }
 
+/* Writes what the kernel would call the device of a family, and returns its length, which
+ * may be more than there is room for. */
+static int name_device(const struct backend *b, enum ip_family family, char name[IFNAMSIZ])
+{
+	return snprintf(name, IFNAMSIZ, "%s.%u", family == IP_V6 ? "flannel-v6" : "flannel",
+			b->vxlan.vni);
+}
+
+/* A name that is cut would be another network's, too. */
+static int check_names(const struct backend *b, struct err *err)
+{
+	char name[IFNAMSIZ];
+
+	IP_FOREACH_FAMILY (f)
+		if (b->enabled[f] && name_device(b, f, name) >= IFNAMSIZ)
+			return err_set(err, -EINVAL,
+				       "VNI %u is too large: the name of its %s device would have "
+				       "more than %d characters",
+				       b->vxlan.vni, ip_family_name(f), IFNAMSIZ - 1);
+	return 0;
+}
+
 static int vxlan_configure(struct backend *b, const json_t *options, struct err *err)
 {
 	int64_t vni = DEFAULT_VNI, port = DEFAULT_PORT, mtu = 0;
@@ -70,6 +92,9 @@ static int vxlan_configure(struct backend *b, const json_t *options, struct err 
 	if (code)
 		return code;
 	b->vxlan.vni = (uint32_t)vni;
+	code = check_names(b, err);
+	if (code)
+		return code;
 	b->vxlan.port = (uint16_t)(port ? port : DEFAULT_PORT);
 	b->vxlan.outer_mtu = mtu ? (unsigned)mtu : b->uplink.mtu;
 	if (b->vxlan.outer_mtu > b->uplink.mtu)
@@ -89,8 +114,7 @@ static bool vxlan_device(const struct backend *b, enum ip_family family, struct 
 
 	if (!b->enabled[family])
 		return false;
-	(void)snprintf(link.name, sizeof(link.name), "%s.%u",
-		       family == IP_V6 ? "flannel-v6" : "flannel", b->vxlan.vni);
+	(void)name_device(b, family, link.name);
 	link.mtu = b->vxlan.outer_mtu - overhead(family);
 	link.mac = b->vxlan.mac[family];
 	link.vxlan = (struct link_vxlan){
@@ -170,23 +194,23 @@ static int vxlan_plan_peer(const struct backend *b, enum ip_family family, const
 {
 	const struct ip *remote = &peer->public_ip[family];
 	const struct ip_net *subnet = &peer->subnet[family];
+	bool direct = b->vxlan.direct_routing && uplink_is_onlink(&b->uplink, remote);
 	struct entry entry;
 	struct mac mac;
 	int64_t vni;
-	int code;
+	int code = direct ? 0 : parse_data(peer->backend_data[family], &vni, &mac, err);
 
+	if (code)
+		return code;
 	if (b->peer_filter) {
 		entry = entry_filter(b->device[family], remote);
 		plan_add(plan, &entry);
 	}
-	if (b->vxlan.direct_routing && uplink_is_onlink(&b->uplink, remote)) {
+	if (direct) {
 		entry = entry_route(DEVICE_UPLINK, subnet, remote, false);
 		plan_add(plan, &entry);
 		return 0;
 	}
-	code = parse_data(peer->backend_data[family], &vni, &mac, err);
-	if (code)
-		return code;
 	entry = entry_fdb(b->device[family], &mac, remote);
 	plan_add(plan, &entry);
 	entry = entry_neigh(b->device[family], &subnet->ip, &mac);

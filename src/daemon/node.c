@@ -624,6 +624,7 @@ int node_new(struct loop *loop, const struct options *options, struct health *he
 	node->file_timer = loop_timer_new(loop, write_file, node);
 	node->filter_timer = loop_timer_new(loop, on_filter_timer, node);
 	node->peers = peers_new(node_plan_peer, node);
+	peers_set_usable(node->peers, node_plan_is_usable);
 	node->store = store_dir_new(loop, options->subnet_dir, node->peers, &store_events);
 	read_old_file(node);
 	node->store->ops->describe(node->store, description, sizeof(description));

@@ -24,8 +24,14 @@ struct peers;
 typedef void (*peers_changed_fn)(const char *key, const struct lease *before,
 				 const struct lease *after, void *userdata);
 
+/* Whether a record that parses can also be used; called for records of known peers
+ * only. One that cannot leaves the peer as it was: its last good record stays. */
+typedef bool (*peers_usable_fn)(const char *key, const struct lease *lease, void *userdata);
+
 struct peers *peers_new(peers_changed_fn changed, void *userdata);
 void peers_free(struct peers *peers);
+/* Without one every record is usable. */
+void peers_set_usable(struct peers *peers, peers_usable_fn usable);
 
 size_t peers_count(const struct peers *peers);
 const struct lease *peers_find(const struct peers *peers, const char *key);

@@ -108,7 +108,7 @@ static void collect(const char *key, const struct lease *lease, void *userdata)
 	char *text = userdata;
 
 	assert_true(ip_is_set(&lease->public_ip[IP_V4]));
-	(void)strcat(text, key);
+	text[strlen(text)] = *key;
 }
 
 static void test_single_changes(void **state)
@@ -271,6 +271,26 @@ static void test_broken_off(void **state)
 	list_one(log, "", 0, "-a -b -c -d");
 }
 
+/* Whatever a suspect list lacks is doubted, were it a single peer. */
+static void test_suspect(void **state)
+{
+	struct log *log = *state;
+
+	list_one(log, "abcd", 0, "+a +b +c +d");
+	peers_list_begin(log->peers);
+	peers_list_suspect(log->peers);
+	for (const char *s = "abc"; *s; s++)
+		put(log, (char[]){*s, '\0'}, (uint32_t)*s);
+	assert_int_equal(peers_list_end(log->peers), 1);
+	told_one(log, "");
+	list_one(log, "abc", 0, "-d");
+	list_one(log, "ab", 0, "-c"); /* the suspicion was of that list alone */
+	peers_list_begin(log->peers);
+	peers_list_suspect(log->peers);
+	assert_true(peers_keep(log->peers, "a") && peers_keep(log->peers, "b"));
+	assert_int_equal(peers_list_end(log->peers), 0);
+}
+
 /* What happens between and during lists counts: seen is seen, gone is gone. */
 static void test_changes_around_lists(void **state)
 {
@@ -351,6 +371,7 @@ int main(void)
 		WITH_TABLE(test_other_half),
 		WITH_TABLE(test_newcomers_do_not_vote),
 		WITH_TABLE(test_broken_off),
+		WITH_TABLE(test_suspect),
 		WITH_TABLE(test_changes_around_lists),
 		WITH_TABLE(test_many),
 		cmocka_unit_test(test_free_null),
