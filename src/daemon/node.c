@@ -585,7 +585,6 @@ static void on_settled(void *userdata)
 
 	if (!node->synced)
 		return;
-	node_filter_activate(node);
 	reconciler_get_status(node->reconciler, &status);
 	if (status.failing)
 		health_degraded(node->health, HEALTH_KERNEL, status.failure);
@@ -594,6 +593,8 @@ static void on_settled(void *userdata)
 	node_plan_drop_previous(node);
 	write_file(node);
 	health_announce(node->health);
+	/* Replacing a rule takes the kernel 10 ms; until then the former one is in force. */
+	node_filter_activate(node);
 }
 
 /* ---- life ---- */
