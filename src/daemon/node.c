@@ -31,10 +31,10 @@
 /* ---- failures ---- */
 
 /* Refuses what is new and goes on with what was; ends the daemon when there is
- * nothing to go on with. */
-static void refuse(struct node *node, enum health_part part, const char *why)
+ * nothing to go on with (@alone). */
+static void refuse(struct node *node, bool alone, enum health_part part, const char *why)
 {
-	if (!node->has_backend) {
+	if (alone) {
 		node->dead = true;
 		node->fatal(why, node->userdata);
 		return;
@@ -381,6 +381,10 @@ static void configure_with(struct node *node, struct netconf *conf)
 	struct err err;
 	int code = find_uplink(node, conf, &uplink, &err);
 
+	if (code == -EINTR) { /* links come and go all the while */
+		loop_timer_set_sooner(node->uplink_timer, UPLINK_SETTLE_MS);
+		return;
+	}
 	if (code == -EAGAIN || (code == -ENODEV && node->has_backend)) {
 		wait_for_uplink(node, &err);
 		return;
@@ -390,7 +394,8 @@ static void configure_with(struct node *node, struct netconf *conf)
 	if (!code && !same_conf)
 		code = lock_network(node, conf, &err);
 	if (code) {
-		refuse(node, same_conf ? HEALTH_UPLINK : HEALTH_CONFIG, err.text);
+		refuse(node, !node->has_backend, same_conf ? HEALTH_UPLINK : HEALTH_CONFIG,
+		       err.text);
 		return;
 	}
 	if (!node->has_uplink || !uplink_equal(&uplink, &node->uplink))
@@ -472,7 +477,7 @@ static void on_config(const char *text, size_t len, const char *place, void *use
 			(void)err_wrap(&err, code, "%s", place);
 	}
 	if (code) {
-		refuse(node, HEALTH_CONFIG, err.text);
+		refuse(node, !node->has_conf && !node->has_first_conf, HEALTH_CONFIG, err.text);
 		netconf_done(&conf);
 		return;
 	}
