@@ -46,10 +46,9 @@ void plan_add(struct plan *plan, const struct entry *entry)
 int backend_make(const struct netconf *conf, const struct uplink *uplink,
 		 struct backend *ret_backend, struct err *err)
 {
-	struct backend backend;
+	struct backend backend = {0};
 	int code;
 
-	memset(&backend, 0, sizeof(backend)); /* padding too: backend_equal() */
 	backend.ops = backend_find(conf->backend_type);
 	if (!backend.ops)
 		return err_set(err, -EINVAL, "Backend Type \"%s\" is unknown; this build has %s",
@@ -102,7 +101,18 @@ int backend_plan_peer(const struct backend *backend, const struct lease *peer, s
 	return result;
 }
 
+static bool vxlan_equal(const struct backend_vxlan *a, const struct backend_vxlan *b)
+{
+	return a->vni == b->vni && a->port == b->port && a->gbp == b->gbp &&
+	       a->learning == b->learning && a->direct_routing == b->direct_routing &&
+	       a->outer_mtu == b->outer_mtu && mac_equal(&a->mac[IP_V4], &b->mac[IP_V4]) &&
+	       mac_equal(&a->mac[IP_V6], &b->mac[IP_V6]);
+}
+
 bool backend_equal(const struct backend *a, const struct backend *b)
 {
-	return !memcmp(a, b, sizeof(*a));
+	return a->ops == b->ops && !memcmp(a->enabled, b->enabled, sizeof(a->enabled)) &&
+	       uplink_equal(&a->uplink, &b->uplink) &&
+	       !memcmp(a->device, b->device, sizeof(a->device)) &&
+	       a->peer_filter == b->peer_filter && vxlan_equal(&a->vxlan, &b->vxlan);
 }

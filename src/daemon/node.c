@@ -280,7 +280,7 @@ static int make_backend(struct node *node, const struct netconf *conf, const str
 	bool found;
 
 	if (code)
-		return code;
+		return err_wrap(err, code, "%s", node->config_place);
 	backend.peer_filter = node->options->peer_filter;
 	code = backend.ops->device ? probe_vxlan(node, err) : 0;
 	if (!code)
@@ -451,7 +451,7 @@ static int check_live_change(const struct node *node, const struct netconf *conf
 
 /* ---- events ---- */
 
-static void on_config(const char *text, size_t len, void *userdata)
+static void on_config(const char *text, size_t len, const char *place, void *userdata)
 {
 	struct node *node = userdata;
 	struct netconf conf = {0};
@@ -461,20 +461,25 @@ static void on_config(const char *text, size_t len, void *userdata)
 
 	if (node->dead)
 		return;
-	code = netconf_parse(text, len, "network config", &conf, &err);
-	if (!code)
+	free(node->config_place);
+	node->config_place = mem_strdup(place);
+	code = netconf_parse(text, len, place, &conf, &err);
+	if (!code) {
 		code = netconf_check_ranges(&conf, &err);
-	if (!code && node->has_conf)
-		code = check_live_change(node, &conf, &err);
+		if (!code && node->has_conf)
+			code = check_live_change(node, &conf, &err);
+		if (code)
+			(void)err_wrap(&err, code, "%s", place);
+	}
 	if (code) {
 		refuse(node, HEALTH_CONFIG, err.text);
 		netconf_done(&conf);
 		return;
 	}
 	if (netconf_unknown_keys(text, len, unknown, sizeof(unknown)))
-		log_warning("The network config has no key %s; ignoring it", unknown);
+		log_warning("%s: there is no key %s; ignoring it", place, unknown);
 	if (conf.backend_defaulted)
-		log_info("The network config names no Backend: taking vxlan");
+		log_info("%s names no Backend: taking vxlan", place);
 	if (node->has_conf) {
 		configure_with(node, &conf);
 		netconf_done(&conf);
@@ -580,7 +585,6 @@ static void on_settled(void *userdata)
 
 	if (!node->synced)
 		return;
-	node_filter_activate(node);
 	reconciler_get_status(node->reconciler, &status);
 	if (status.failing)
 		health_degraded(node->health, HEALTH_KERNEL, status.failure);
@@ -589,6 +593,8 @@ static void on_settled(void *userdata)
 	node_plan_drop_previous(node);
 	write_file(node);
 	health_announce(node->health);
+	/* Replacing a rule takes the kernel 10 ms; until then the former one is in force. */
+	node_filter_activate(node);
 }
 
 /* ---- life ---- */
@@ -619,6 +625,7 @@ int node_new(struct loop *loop, const struct options *options, struct health *he
 	node->file_timer = loop_timer_new(loop, write_file, node);
 	node->filter_timer = loop_timer_new(loop, on_filter_timer, node);
 	node->peers = peers_new(node_plan_peer, node);
+	peers_set_usable(node->peers, node_plan_is_usable);
 	node->store = store_dir_new(loop, options->subnet_dir, node->peers, &store_events);
 	read_old_file(node);
 	node->store->ops->describe(node->store, description, sizeof(description));
@@ -644,6 +651,7 @@ void node_free(struct node *node)
 	netconf_done(&node->first_conf);
 	lease_done(&node->own);
 	free(node->file_text);
+	free(node->config_place);
 	if (node->network_lock >= 0)
 		close(node->network_lock);
 	free(node);

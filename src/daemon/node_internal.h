@@ -35,6 +35,7 @@ struct node {
 	struct event *file_timer;   /* write the subnet file again */
 	struct event *filter_timer; /* look at the peer filters */
 
+	char *config_place;  /* where the newest config is from */
 	struct netconf conf; /* in force */
 	bool has_conf;
 	struct netconf first_conf; /* read, but there is no uplink yet */
@@ -65,9 +66,11 @@ struct node {
 void node_plan_all(struct node *node);
 /* The same for the first time: every peer of the first complete list is news. */
 void node_plan_first(struct node *node);
-/* peers_changed_fn */
+/* peers_changed_fn; @userdata is a struct node */
 void node_plan_peer(const char *key, const struct lease *before, const struct lease *after,
-		    void *node);
+		    void *userdata);
+/* peers_usable_fn; @userdata is a struct node */
+bool node_plan_is_usable(const char *key, const struct lease *lease, void *userdata);
 /* Wants the devices of the backend in force; gives up those of @before (NULL: none)
  * that it does not share. */
 void node_plan_devices(struct node *node, const struct backend *before);

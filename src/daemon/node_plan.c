@@ -107,21 +107,24 @@ static void want_blackhole(struct node *node)
 	}
 }
 
-static void log_change(const struct lease *before, const struct lease *after)
+static void log_added(const struct lease *lease)
 {
-	const struct lease *lease = after ? after : before;
 	char subnet[IP_NET_STRLEN], via[IP_STRLEN];
 
-	IP_FOREACH_FAMILY (f) {
-		if (!ip_net_is_set(&lease->subnet[f]))
-			continue;
-		if (!after)
-			log_info("Subnet removed: %s", ip_net_format(&lease->subnet[f], subnet));
-		else
+	IP_FOREACH_FAMILY (f)
+		if (ip_net_is_set(&lease->subnet[f]))
 			log_info("Subnet added: %s via %s",
 				 ip_net_format(&lease->subnet[f], subnet),
 				 ip_format(&lease->public_ip[f], via));
-	}
+}
+
+static void log_removed(const struct lease *lease)
+{
+	char subnet[IP_NET_STRLEN];
+
+	IP_FOREACH_FAMILY (f)
+		if (ip_net_is_set(&lease->subnet[f]))
+			log_info("Subnet removed: %s", ip_net_format(&lease->subnet[f], subnet));
 }
 
 static void want_peer(const char *key, const struct lease *peer, void *userdata)
@@ -137,7 +140,7 @@ static void want_first_peer(const char *key, const struct lease *peer, void *use
 	struct node *node = userdata;
 	struct plan plan = plan_peer(node, key, peer, true);
 
-	log_change(NULL, peer);
+	log_added(peer);
 	want(node, &plan);
 }
 
@@ -166,6 +169,19 @@ void node_plan_first(struct node *node)
 	plan_all(node, want_first_peer);
 }
 
+bool node_plan_is_usable(const char *key, const struct lease *lease, void *userdata)
+{
+	const struct node *node = userdata;
+	const struct backend *backend = node->has_backend ? backend_for(node, lease) : NULL;
+	struct plan plan = {0};
+	struct err err;
+
+	if (!backend || !backend_plan_peer(backend, lease, &plan, &err))
+		return true;
+	log_warning("Lease %s is unusable now: %s; its last good record stays", key, err.text);
+	return false;
+}
+
 void node_plan_peer(const char *key, const struct lease *before, const struct lease *after,
 		    void *userdata)
 {
@@ -175,7 +191,10 @@ void node_plan_peer(const char *key, const struct lease *before, const struct le
 	/* Before the list is complete nothing was wanted; then all is planned at once. */
 	if (!node->synced || !node->has_own || !node->has_backend)
 		return;
-	log_change(before, after);
+	if (after)
+		log_added(after);
+	else
+		log_removed(before);
 	if (before) {
 		plan = plan_peer(node, key, before, false);
 		unwant(node, &plan);

@@ -182,7 +182,7 @@ const char *option_env_name(const struct option_row *row, char buf[OPTION_ENV_MA
 
 	memcpy(buf, prefix, n);
 	for (const char *c = row->name; *c && n < OPTION_ENV_MAX - 1; c++)
-		buf[n++] = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
+		buf[n++] = (char)(*c == '-' ? '_' : toupper((unsigned char)*c));
 	buf[n] = '\0';
 	return buf;
 }

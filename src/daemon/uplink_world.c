@@ -105,12 +105,12 @@ static int read_defaults(struct netlink *nl, struct uplink_world *world, struct 
 static void on_lookup(const struct nlmsghdr *msg, void *userdata)
 {
 	struct uplink_world *world = userdata;
-	const struct rtmsg *rtm = mnl_nlmsg_get_payload(msg);
 	struct nlattr *attr;
 
-	if (msg->nlmsg_type != RTM_NEWROUTE || mnl_nlmsg_get_payload_len(msg) < sizeof(*rtm))
+	if (msg->nlmsg_type != RTM_NEWROUTE ||
+	    mnl_nlmsg_get_payload_len(msg) < sizeof(struct rtmsg))
 		return;
-	mnl_attr_for_each (attr, msg, sizeof(*rtm)) {
+	mnl_attr_for_each (attr, msg, sizeof(struct rtmsg)) {
 		const uint16_t type = mnl_attr_get_type(attr), len = mnl_attr_get_payload_len(attr);
 
 		if (type == RTA_OIF && len == sizeof(uint32_t))

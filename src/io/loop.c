@@ -132,7 +132,7 @@ static struct event *source_new(struct loop *loop, int fd, short what, loop_fn f
 static struct event *source_new_armed(struct loop *loop, int fd, short what, loop_fn fn,
 				      void *userdata)
 {
-	struct event *event = source_new(loop, fd, what | EV_PERSIST, fn, userdata);
+	struct event *event = source_new(loop, fd, (short)(what | EV_PERSIST), fn, userdata);
 
 	if (event && event_add(event, NULL) < 0) {
 		loop_event_free(event);

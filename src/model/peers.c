@@ -13,7 +13,8 @@
  *	lacked by it and by the list before   go: two lists say the same
  *	lacked by it alone                    go, unless they are more than half of
  *	                                      the peers that are in question; then
- *	                                      they are doubted and stay
+ *	                                      they are doubted and stay; so do all
+ *	                                      that a suspect list lacks
  *
  * In question are those that were there when the list began and do not go by
  * the second rule: newcomers are no sign that the others have left. A list that
@@ -42,9 +43,11 @@ struct peer {
 struct peers {
 	struct peer *table;
 	peers_changed_fn changed;
+	peers_usable_fn usable; /* NULL: every record is */
 	void *userdata;
 	uint32_t list;       /* the last list that began; 0: none yet */
 	uint32_t ended_list; /* the last one that came to its end */
+	bool suspect;        /* the open list is not to be trusted */
 };
 
 struct peers *peers_new(peers_changed_fn changed, void *userdata)
@@ -56,14 +59,21 @@ struct peers *peers_new(peers_changed_fn changed, void *userdata)
 	return peers;
 }
 
+void peers_set_usable(struct peers *peers, peers_usable_fn usable)
+{
+	peers->usable = usable;
+}
+
 void peers_free(struct peers *peers)
 {
 	struct peer *peer, *next;
 
 	if (!peers)
 		return;
-	HASH_ITER (hh, peers->table, peer, next) {
-		HASH_DEL(peers->table, peer);
+	peer = peers->table;
+	HASH_CLEAR(hh, peers->table); /* the links of the peers stay */
+	for (; peer; peer = next) {
+		next = peer->hh.next;
 		free(peer);
 	}
 	free(peers);
@@ -137,6 +147,11 @@ void peers_put(struct peers *peers, const char *key, struct lease *lease)
 		lease_done(lease);
 		return;
 	}
+	if (before && peers->usable && !peers->usable(key, lease, peers->userdata)) {
+		mark_seen(peers, before);
+		lease_done(lease);
+		return;
+	}
 	after = new_peer(key, lease);
 	lease_done(lease);
 	after->born = before ? before->born : peers->list;
@@ -150,7 +165,8 @@ void peers_put(struct peers *peers, const char *key, struct lease *lease)
 
 static void remove_peer(struct peers *peers, struct peer *peer)
 {
-	HASH_DEL(peers->table, peer);
+	/* The analyzer does not know that the neighbours' links agree. */
+	HASH_DEL(peers->table, peer); /* NOLINT(clang-analyzer-unix.Malloc) */
 	peers->changed(peer->text, &peer->lease, NULL, peers->userdata);
 	free(peer);
 }
@@ -166,6 +182,12 @@ void peers_remove(struct peers *peers, const char *key)
 void peers_list_begin(struct peers *peers)
 {
 	peers->list++;
+	peers->suspect = false;
+}
+
+void peers_list_suspect(struct peers *peers)
+{
+	peers->suspect = true;
 }
 
 bool peers_keep(struct peers *peers, const char *key)
@@ -201,7 +223,7 @@ size_t peers_list_end(struct peers *peers)
 		questioned++;
 		missing += is_missing(peers, peer);
 	}
-	doubtful = missing > questioned / 2;
+	doubtful = missing > (peers->suspect ? 0 : questioned / 2);
 	HASH_ITER (hh, peers->table, peer, next) {
 		if (!is_missing(peers, peer))
 			continue;

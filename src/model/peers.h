@@ -24,8 +24,14 @@ struct peers;
 typedef void (*peers_changed_fn)(const char *key, const struct lease *before,
 				 const struct lease *after, void *userdata);
 
+/* Whether a record that parses can also be used; called for records of known peers
+ * only. One that cannot leaves the peer as it was: its last good record stays. */
+typedef bool (*peers_usable_fn)(const char *key, const struct lease *lease, void *userdata);
+
 struct peers *peers_new(peers_changed_fn changed, void *userdata);
 void peers_free(struct peers *peers);
+/* Without one every record is usable. */
+void peers_set_usable(struct peers *peers, peers_usable_fn usable);
 
 size_t peers_count(const struct peers *peers);
 const struct lease *peers_find(const struct peers *peers, const char *key);
@@ -44,6 +50,9 @@ void peers_list_begin(struct peers *peers);
 /* The peer is listed, and is what it was (also: listed but unreadable, so that
  * the last good record stays). False when there is no such peer. */
 bool peers_keep(struct peers *peers, const char *key);
+/* There is reason not to trust this list (the store has just come back, our own record
+ * is missing): whatever it lacks is doubted. */
+void peers_list_suspect(struct peers *peers);
 /* Removes the peers that the list lacked. When they are more than half of the
  * table (and the list before did not lack them too), none is removed: returns
  * their number and the caller lists again in a while. 0: done. */

@@ -239,16 +239,21 @@ static int converge(struct reconciler *r, uint8_t slot, bool *acted, struct err 
 	return code;
 }
 
-static void device_failed(struct reconciler *r, struct device *d, const struct err *err)
+/* @raced: the device came or went between our look and our call, if it happens once. */
+static void device_failed(struct reconciler *r, struct device *d, bool raced, const struct err *err)
 {
 	int64_t delay = reconciler_backoff_ms(d->failures++);
+	unsigned news = raced ? 2 : 1;
 	char what[64];
 
 	d->retry_ms = loop_now_ms() + delay;
-	(void)snprintf(what, sizeof(what), "Device %s", d->name);
-	if (d->failures == 1)
-		reconciler_log_failure(r, what, err->text, delay);
+	d->stale = true;
 	r->settled = false;
+	if (d->failures < news)
+		return;
+	(void)snprintf(what, sizeof(what), "Device %s", d->name);
+	if (d->failures == news)
+		reconciler_log_failure(r, what, err->text, delay);
 	(void)snprintf(r->failure, sizeof(r->failure), "device %s: %.400s", d->name, err->text);
 	r->events.failing(r->failure, r->events.userdata);
 }
@@ -268,8 +273,10 @@ bool device_pass(struct reconciler *r, int64_t *next_retry_ms)
 			continue;
 		d->want.vxlan.lower_ifindex = uplink->seen.ifindex;
 		if (d->retry_ms <= now) {
-			if (converge(r, slot, &acted, &err)) {
-				device_failed(r, d, &err);
+			int code = converge(r, slot, &acted, &err);
+
+			if (code) {
+				device_failed(r, d, code == -ENODEV || code == -EEXIST, &err);
 			} else {
 				d->checked = d->confirmed = true;
 				d->failures = 0;

@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <utlist.h>
 
+#define RACES_MAX 3 /* a device that goes this often under our hands is a failure */
+
 static struct route to_route(const struct reconciler *r, const struct item *item,
 			     const struct entry_value *value)
 {
@@ -162,14 +164,19 @@ static void failed(struct reconciler *r, struct item *item, int code)
 	struct entry entry = {.key = item->key, .value = item->refs ? item->want : item->seen};
 	char text[ENTRY_STRLEN], what[ENTRY_STRLEN + 16];
 
-	if (code == -EAGAIN) { /* rolled back for another's fault */
+	/* Rolled back for another's fault, or its device is going: look again. */
+	if (code == -EAGAIN || (code == -ENODEV && item->failures < RACES_MAX)) {
+		item->failures += code == -ENODEV;
+		r->device[item->key.device].stale |= code == -ENODEV;
+		r->device[item->want.device].stale |= code == -ENODEV;
+		r->raced |= code == -ENODEV;
 		set_wait(&r->set, item, loop_now_ms() + reconciler_backoff_ms(0));
 		return;
 	}
 	entry_format(&entry, (const char(*)[IFNAMSIZ])r->names, text);
 	(void)snprintf(what, sizeof(what), "%s %s", item->refs ? "Setting" : "Removing", text);
 	/* The first failure is often a device on its way; only the second is news. */
-	if (item->failures == 1)
+	if (item->failures == 1 || item->failures == RACES_MAX)
 		reconciler_log_failure(r, what, explain(item, code), delay);
 	if (item->failures >= 1)
 		(void)snprintf(r->failure, sizeof(r->failure), "%s: %s", text, explain(item, code));

@@ -174,9 +174,10 @@ static void run(void *userdata)
 	if (!set_queues_empty(&r->set))
 		r->settled = false;
 	/* Whom we send to may answer: the filter opens first. */
+	r->raced = false;
 	more = program_filter_batch(r);
 	more |= program_batch(r);
-	if (more)
+	if (more || r->raced)
 		loop_timer_set(r->run_timer, 0);
 	else if (!r->need_dump)
 		settle(r);

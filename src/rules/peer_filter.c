@@ -70,12 +70,14 @@ void peer_filter_render_removal(const struct peer_filter *filter, char *buf, siz
 int peer_filter_install_set(const struct peer_filter *filter, struct err *err)
 {
 	char commands[COMMANDS_MAX], anew[2 * COMMANDS_MAX];
+	size_t n;
 
 	peer_filter_render_set(filter, commands, sizeof(commands));
 	if (!nft_run(commands, NULL))
 		return 0;
 	peer_filter_render_removal(filter, anew, sizeof(anew));
-	(void)strcat(anew, commands);
+	n = strlen(anew);
+	(void)snprintf(anew + n, sizeof(anew) - n, "%s", commands);
 	return nft_run(anew, err);
 }
 

@@ -42,9 +42,10 @@ int64_t dir_wall_now_s(void)
 
 void dir_set_problem(struct dir *d, const char *problem)
 {
-	if (problem || d->problem)
-		d->store.events.state(problem, d->store.events.userdata);
-	d->problem = problem != NULL;
+	if (!strcmp(d->problem, problem ? problem : ""))
+		return;
+	(void)snprintf(d->problem, sizeof(d->problem), "%s", problem ? problem : "");
+	d->store.events.state(problem, d->store.events.userdata);
 }
 
 void dir_retry_later(struct dir *d)
@@ -74,7 +75,7 @@ static int load_config(struct dir *d, struct err *err)
 		return 0;
 	free(d->config);
 	d->config = TAKE_PTR(text);
-	d->store.events.config(d->config, len, d->store.events.userdata);
+	d->store.events.config(d->config, len, path, d->store.events.userdata);
 	return 0;
 }
 
@@ -88,6 +89,7 @@ static void disconnect(struct dir *d)
 		close(d->subnets_fd);
 	d->config_watch = d->subnets_watch = d->subnets_fd = -1;
 	d->list_needed = true;
+	d->reopened = d->listed;
 	loop_timer_stop(d->list_timer);
 }
 

@@ -25,13 +25,15 @@ struct dir {
 	struct event *expiry_timer; /* earliest deadline of a peer */
 	struct event *renew_timer;
 	int64_t retry_ms;
-	int64_t expiry_ms;    /* when expiry_timer fires; 0: not armed */
-	bool list_names_only; /* what list_timer is to do */
-	bool listed;          /* the peer table was complete once */
-	bool list_needed;     /* nothing was listed since the directory was opened */
-	bool synced;          /* and the owner knows it */
-	bool problem;         /* one was reported */
-	char *config;         /* last text reported */
+	int64_t expiry_ms;          /* when expiry_timer fires; 0: not armed */
+	bool list_names_only;       /* what list_timer is to do */
+	bool listed;                /* the peer table was complete once */
+	bool list_needed;           /* nothing was listed since the directory was opened */
+	bool synced;                /* and the owner knows it */
+	char problem[ERR_TEXT_MAX]; /* last reported; "": none */
+	bool reopened;              /* it was away: the next list may be half of the truth */
+	bool unreadable;            /* some record could not be read */
+	char *config;               /* last text reported */
 
 	bool acquiring; /* a lease was asked for */
 	bool has_own;

@@ -19,7 +19,8 @@
 
 #define RELIST_MS    60000 /* the whole directory, at least: for file systems without inotify */
 #define RELIST_SHARE 1000  /* listing may take this part of the time */
-#define CONFIRM_MS   2000  /* from a doubtful list to the second one */
+#define IO_RETRY_MS  2000
+#define CONFIRM_MS   2000 /* from a doubtful list to the second one */
 
 int dir_read_record(const struct dir *d, const char *key, struct lease *ret_lease, struct err *err)
 {
@@ -72,12 +73,27 @@ static int64_t deadline_of(const struct dir *d, const char *key, const struct le
 	return loop_now_ms() + left_s * 1000;
 }
 
-static void load_failed(struct dir *d, const char *key, bool complain, const struct err *err)
+/* The file could not be read, which says nothing about the record. */
+static bool is_io_error(int code)
+{
+	return code != -EINVAL && code != -EFBIG && code != -ELOOP;
+}
+
+static void load_failed(struct dir *d, const char *key, int code, bool complain,
+			const struct err *err)
 {
 	/* Unreadable is not gone. */
 	bool kept = peers_keep(d->store.peers, key);
 
-	if (complain)
+	if (is_io_error(code)) {
+		char problem[ERR_TEXT_MAX];
+
+		(void)snprintf(problem, sizeof(problem), "%.250s/subnets: %.180s; trying again",
+			       d->path, err->text);
+		dir_set_problem(d, problem);
+		d->unreadable = true;
+		dir_list_later(d, IO_RETRY_MS, false);
+	} else if (complain)
 		log_warning("Ignoring %s/subnets/%s%s: %s", d->path, key,
 			    kept ? " (its last good record stays)" : "", err->text);
 }
@@ -97,7 +113,7 @@ void dir_load_record(struct dir *d, const char *key, bool live, bool complain)
 	if (code == -ENOENT)
 		return;
 	if (code) {
-		load_failed(d, key, complain, &err);
+		load_failed(d, key, code, complain, &err);
 		return;
 	}
 	lease.deadline_ms = deadline_of(d, key, &lease, live);
@@ -151,6 +167,7 @@ void dir_list_later(struct dir *d, int64_t ms, bool names_only)
 /* Every name in DIR/subnets to the peer table. 0 or -errno. */
 static int read_names(struct dir *d, bool names_only)
 {
+	bool own_listed = !*d->own_key;
 	int fd = openat(d->subnets_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *e;
@@ -164,12 +181,16 @@ static int read_names(struct dir *d, bool names_only)
 	}
 	errno = 0;
 	while ((e = readdir(dir))) {
+		own_listed |= !strcmp(e->d_name, d->own_key);
 		if (!names_only || !peers_keep(d->store.peers, e->d_name))
 			dir_load_record(d, e->d_name, false, !d->listed);
 		errno = 0;
 	}
 	code = -errno;
 	(void)closedir(dir);
+	/* Where our own record is missing, others will be back in a moment, too. */
+	if (!own_listed || d->reopened)
+		peers_list_suspect(d->store.peers);
 	return code;
 }
 
@@ -190,12 +211,14 @@ static int check_identity(const struct dir *d)
 int dir_list(struct dir *d, bool names_only)
 {
 	int64_t begin = loop_now_ms(), next;
+	bool was_unreadable = d->unreadable;
 	size_t doubtful;
 	int code = check_identity(d);
 
 	if (code)
 		return code;
 
+	d->unreadable = false;
 	/* Without an end, a list that broke off removes nothing. */
 	peers_list_begin(d->store.peers);
 	code = read_names(d, names_only);
@@ -208,10 +231,15 @@ int dir_list(struct dir *d, bool names_only)
 			    doubtful, peers_count(d->store.peers), d->path, CONFIRM_MS);
 	d->listed = true;
 	d->list_needed = false;
+	d->reopened &= doubtful > 0;
 	next = (loop_now_ms() - begin) * RELIST_SHARE;
-	if (doubtful)
+	if (d->unreadable)
+		dir_list_later(d, IO_RETRY_MS, false);
+	else if (doubtful)
 		dir_list_later(d, CONFIRM_MS, true);
 	else
 		dir_list_later(d, next > RELIST_MS ? next : RELIST_MS, false);
+	if (was_unreadable && !d->unreadable)
+		dir_set_problem(d, NULL);
 	return 0;
 }

@@ -22,7 +22,8 @@
 struct store;
 
 struct store_events {
-	void (*config)(const char *text, size_t len, void *userdata);
+	/* @place names where the text is from, for errors: a path, a key */
+	void (*config)(const char *text, size_t len, const char *place, void *userdata);
 	void (*own)(const struct lease *own, void *userdata);
 	void (*synced)(void *userdata);
 	void (*state)(const char *problem, void *userdata);

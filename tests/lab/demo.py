@@ -5,18 +5,23 @@
 import argparse
 import os
 import re
+import shutil
+import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from lib import netns, node, traffic  # noqa: E402
-from lib.expect import Timeout, wait_equal, wait_until  # noqa: E402
+from lib.expect import Timeout, wait_equal  # noqa: E402
 from lib.topo import Topo  # noqa: E402
 from lib.watch import Watch  # noqa: E402
 
-COPY_MIB = 20
+COPY_MIB = 64
 NETWORK4, NETWORK6 = "10.5.0.0/16", "fc00:5::/48"
-LABEL = 34  # width of the first column
+LABEL = 30  # width of the first column
+SHOWN_HOSTS = 3  # in full; of the others one line each
+SHOWN_ROUTES = 6
 
 
 class Screen:
@@ -31,11 +36,11 @@ class Screen:
         code = self._codes.get(style)
         return f"\033[{code}m{text}\033[0m" if code else text
 
-    def title(self, text):
-        print(f"\n{self.paint(text, 'bold')}", flush=True)
+    def title(self, text, more=""):
+        print(f"\n{self.paint(text, 'bold')}{self.paint(more, 'dim')}", flush=True)
 
     def line(self, text=""):
-        print(f"  {text}", flush=True)
+        print(f"  {text}".rstrip(), flush=True)
 
     def note(self, text):
         self.line(self.paint(text, "dim"))
@@ -48,6 +53,7 @@ class Screen:
 
 def options(argv):
     parser = argparse.ArgumentParser(
+        prog=os.environ.get("DEMO_PROG"),
         description="Starts hosts and pods as network namespaces, each host with its own "
         "flanneld over a directory; shows what they do, breaks it, and shows the repair."
     )
@@ -63,7 +69,7 @@ def options(argv):
     if not 2 <= args.nodes <= 20:
         parser.error(f"--nodes {args.nodes}: 2 to 20")
     args.v4, args.v6 = not args.ipv6, args.ipv6 or args.dual_stack
-    args.prog = os.path.relpath(sys.argv[0])
+    args.prog = parser.prog if "/" in parser.prog else os.path.relpath(sys.argv[0])
     return args
 
 
@@ -83,116 +89,178 @@ def config_of(args):
 
 # -- the drawing -----------------------------------------------------------------------
 
-def draw(screen, topo, groups, args):
-    """Each host as a box on its L2, its first pod above it."""
-    carried = {"vxlan": "VXLAN between the hosts, UDP 8472, VNI 1",
-               "host-gw": "plain routes from host to host, no encapsulation",
-               "vxlan-direct": "plain routes inside an L2, VXLAN between the two"}[args.backend]
-    hosts = list(topo)
-    boxes = [
-        [f"pod {h.pods[0].ns.short}"] + h.pods[0].addresses + ["|"]
-        + [f"host {h.name}"] + [str(s) for s in h.subnets()] + h.addresses
-        for h in hosts
-    ]
-    width = max(len(line) for box in boxes for line in box) + 3
-    per_row = max(1, 96 // width)
-    for name, members in groups:
-        for start in range(0, len(members), per_row):
-            row = [boxes[hosts.index(topo[m])] for m in members[start : start + per_row]]
-            for lines in zip(*row):
-                screen.line("".join(f"{line:^{width}}" for line in lines).rstrip())
-            screen.line("".join(f"{'|':^{width}}" for _ in row).rstrip())
-            wire = "".join(f"{'+':-^{width}}" for _ in row)
-            screen.line(f"{wire} {name}")
-        screen.line()
-    if len(groups) > 1:
-        screen.line(f"router r joins {' and '.join(n for n, _ in groups)}")
-    screen.line(carried)
+def box_of(host):
+    """The lines of a host's box, from its pod down to its NIC; None: a wire."""
+    env = host.read_subnet_env()
+    gateways = [env[k] for k in ("FLANNEL_SUBNET", "FLANNEL_IPV6_SUBNET") if k in env]
+    devices = host.overlay()["devices"]
+    text = [f"pod {host.pods[0].name}"] + host.pods[0].addresses + [None]
+    text += [f"cni0 {g}" for g in gateways] + [None]
+    text += list(devices) + [None] if devices else []
+    text += [f"eth0 {a}" for a in host.addresses]
+    return text
 
 
-# -- the steps -------------------------------------------------------------------------
-
-def show_hosts(screen, topo):
-    for host in topo:
-        key, record = topo.store.lease_of(host.address)
-        screen.title(f"Host {host.name}")
-        data = record.get("BackendData") or record.get("BackendV6Data")
-        mac = f"  VTEP {data['VtepMAC']}" if data and "VtepMAC" in data else ""
-        screen.line(f"{'lease':<12}{key}  {record['BackendType']}{mac}  "
-                    f"until {record['Expiration']}")
-        env = host.read_subnet_env()
-        for i, (name, value) in enumerate(env.items()):
-            screen.line(f"{'subnet.env' if i == 0 else '':<12}{name}={value}")
-        for i, (dst, how) in enumerate(host.pod_routes().items()):
-            screen.line(f"{'routes' if i == 0 else '':<12}{dst} {how}")
-
-
-def show_traffic(screen, pods):
-    for src in pods:
-        for dst in pods:
-            if src is not dst:
-                ping_pair(screen, src, dst)
-    src, dst = pods[0], pods[-1]
-    copy = traffic.tcp_copy(src, dst, COPY_MIB << 20)
-    speed = copy.size * 8 / copy.seconds / 1e9
-    good = copy.intact and copy.seen_from == src.addresses[0]
-    screen.step(
-        f"copy {src.name} -> {dst.name}",
-        f"{COPY_MIB} MiB of TCP in {copy.seconds * 1000:.0f} ms ({speed:.1f} Gbit/s), SHA-256 "
-        f"{'equal' if copy.intact else 'DIFFERS'}, seen from {copy.seen_from}", good,
+def framed(name, text, width):
+    """A box around lines; the wire leaves it in the middle and goes down to the L2."""
+    head = f" host {name} "
+    return (
+        [f"+{head:-^{width + 2}}+"]
+        + [f"| {t or '|':^{width}} |" for t in text]
+        + [f"+{'+':-^{width + 2}}+", f" {'|':^{width + 2}} ", f"-{'+':-^{width + 2}}-"]
     )
 
 
-def ping_pair(screen, src, dst):
-    for a, b in [(a, b) for a in src.addresses for b in dst.addresses
-                 if (":" in a) == (":" in b)]:
-        took = traffic.ping(src, b)
-        seen = traffic.seen_source(src, dst, a, b)
-        text = "no answer" if took is None else f"{took:6.2f} ms"
-        screen.step(f"ping {src.name} -> {dst.name}",
-                    f"{text}   {b} sees the pod's own address {seen}" if seen == a
-                    else f"{text}   {b} sees {seen}, not {a}", took is not None and seen == a)
+def draw(screen, topo, groups, args):
+    """Each host as a box on its L2."""
+    texts = {h.name: box_of(h) for h in topo} if len(topo.hosts) <= 6 else {}
+    inner = max((len(line or "") for text in texts.values() for line in text), default=0)
+    room = shutil.get_terminal_size((80, 24)).columns - 2
+    for name, members in groups:
+        if not texts:
+            screen.line(f"{name}: {members[0]} to {members[-1]}")
+            continue
+        per_row = max(1, (room + 1) // (inner + 5))
+        for start in range(0, len(members), per_row):
+            boxes = [framed(m, texts[m], inner) for m in members[start : start + per_row]]
+            for lines in zip(*boxes):
+                screen.line(("-" if lines[0][0] == "-" else " ").join(lines))
+            screen.line(f"{name}{', continued' if start else ''}")
+        screen.line()
+    if len(groups) > 1:
+        screen.line(f"{' and '.join(n for n, _ in groups)} are joined by a router.")
+    screen.line({
+        "vxlan": "From host to host the packets of pods travel in VXLAN: UDP 8472, VNI 1.",
+        "host-gw": "From host to host the packets of pods travel as they are, by plain routes.",
+        "vxlan-direct": "By plain routes inside an L2, in VXLAN (UDP 8472) between the two.",
+    }[args.backend])
 
+
+# -- the hosts -------------------------------------------------------------------------
+
+def show_hosts(screen, topo):
+    for host in topo.hosts[:SHOWN_HOSTS]:
+        show_host(screen, topo, host)
+    if len(topo.hosts) > SHOWN_HOSTS:
+        screen.title("The others likewise")
+        for host in topo.hosts[SHOWN_HOSTS:]:
+            screen.line(f"{host.name:<4} {topo.store.lease_of(host.address)[0]}, "
+                        f"{len(host.pod_routes())} routes")
+
+
+def show_host(screen, topo, host):
+    screen.title(f"Host {host.name}")
+    key, record = topo.store.lease_of(host.address)
+    show_rows(screen, "lease", [key, "until " + record["Expiration"].replace("T", " ")]
+              + [f"{k} {mac}" for k, mac in vteps(record)])
+    show_rows(screen, "subnet.env", [f"{k}={v}" for k, v in host.read_subnet_env().items()])
+    routes = [f"{dst} {how}" for dst, how in host.pod_routes().items()]
+    if len(routes) > SHOWN_ROUTES:
+        routes[SHOWN_ROUTES:] = [f"and {len(routes) - SHOWN_ROUTES} more"]
+    show_rows(screen, "routes", routes)
+
+
+def vteps(record):
+    for name, member in (("VTEP", "BackendData"), ("VTEP (IPv6)", "BackendV6Data")):
+        data = record.get(member)
+        if data and "VtepMAC" in data:
+            yield name, data["VtepMAC"]
+
+
+def show_rows(screen, label, rows):
+    for i, row in enumerate(rows):
+        screen.line(f"{'' if i else label:<12}{row}")
+
+
+# -- traffic ---------------------------------------------------------------------------
+
+def show_traffic(screen, pods):
+    for src in pods:
+        others = [p for p in pods if p is not src]
+        for own in src.addresses:
+            if len(pods) <= SHOWN_HOSTS:
+                for dst in others:
+                    show_pings(screen, src, own, [dst], f"ping {src.name} -> {dst.name}")
+            else:
+                show_pings(screen, src, own, others, f"ping {src.name} -> {len(others)} others")
+    src, dst = pods[0], pods[-1]
+    copy = traffic.tcp_copy(src, dst, COPY_MIB << 20)
+    screen.step(
+        f"TCP {src.name} -> {dst.name}",
+        f"{COPY_MIB} MiB in {copy.seconds * 1000:.0f} ms "
+        f"({copy.size * 8 / copy.seconds / 1e9:.1f} Gbit/s), SHA-256 "
+        f"{'equal' if copy.intact else 'DIFFERS'}",
+        copy.intact and copy.seen_from == src.addresses[0],
+    )
+
+
+def show_pings(screen, src, own, others, label):
+    """Pings each of others, and has each say whom it sees."""
+    times, wrong = [], []
+    for dst in others:
+        address = next(a for a in dst.addresses if (":" in a) == (":" in own))
+        took = traffic.ping(src, address)
+        seen = traffic.seen_source(src, dst, own, address)
+        if took is None:
+            wrong.append(f"{dst.name} ({address}) does not answer")
+        elif seen != own:
+            wrong.append(f"{dst.name} sees {seen}, not {own}")
+        times.append(took or 0)
+    spread = f"{min(times):.2f}" + (f" to {max(times):.2f}" if len(times) > 1 else "")
+    screen.step(label, "; ".join(wrong) or f"{spread} ms, seen as {own}", not wrong)
+
+
+def traffic_text(report):
+    if report is None:
+        return "did not come back"
+    if not report.lost:
+        return f"all {report.sent} datagrams arrived"
+    return (f"{report.lost} of {report.sent} datagrams lost, "
+            f"longest gap {report.longest_gap_ms:.0f} ms")
+
+
+# -- damage ----------------------------------------------------------------------------
 
 def damage(host, args):
     """What is going to be broken: (what to say, ip commands, device or None)."""
     if args.backend == "host-gw":
-        return "all pod routes flushed", flush_lines(host), None
+        return "all its pod routes deleted", [f"route del {d}" for d in host.pod_routes()], None
     device = "flannel.1" if args.v4 else "flannel-v6.1"
-    return f"device {device} deleted", [f"link del {device}"], device
-
-
-def flush_lines(host):
-    return [f"route del {dst}" for dst in host.pod_routes()]
+    return f"{device} deleted", [f"link del {device}"], device
 
 
 def break_and_watch(screen, topo, pods, args):
     host = topo.hosts[0]
-    before = host.overlay()
+    before, mark = host.overlay(), host.log_position()
     what, lines, device = damage(host, args)
-    with traffic.Stream.all_to_all(pods[:2] + pods[-1:] if len(pods) > 2 else pods) as stream:
+    restored = False
+    stream = traffic.Stream.all_to_all(pods[:2] + pods[-1:] if len(pods) > 2 else pods)
+    try:
+        stream.start()
         index = device and host.ifindex(device)
         with Watch(host.ns) as watch:
             host.ip(*lines)
-            try:
-                wait_equal(host.overlay, before, timeout=5, what="restored")
-                restored = not device or host.ifindex(device) != index
-            except Timeout as e:
-                restored = False
-                screen.note(str(e))
-            if restored:
-                stream.wait_flowing()
+            wait_equal(host.overlay, before, timeout=5, what="restored")
+            restored = not device or host.ifindex(device) != index
+        stream.wait_flowing()
+    except Timeout as e:
+        screen.note(str(e))
+    report = stream.stop()
     took = watch.repair_ms(device)
-    screen.step(
-        f"{host.name}: {what}",
-        "not restored within 5 s" if not restored or took is None else
-        f"all of it back after {took:.1f} ms (from the kernel's notice of the loss to the last "
-        "entry)", restored and took is not None,
-    )
-    report = stream.report
-    screen.step("traffic meanwhile", f"{report.lost} of {report.sent} datagrams lost, "
-                f"longest gap {report.longest_gap_ms:.0f} ms" if report
-                else "did not come back", report is not None)
+    good = restored and took is not None
+    gone = "it was gone" if device else "the first was gone"
+    text = f"all back {milliseconds(took)} after {gone}" if good else "not restored within 5 s"
+    if good and device:
+        text += f", {milliseconds(watch.outage_ms())} after it began to go"
+    screen.step(what, text, good)
+    screen.step("traffic meanwhile", traffic_text(report), restored)
+    said = re.findall(r"^W.*?\] (Repaired .*)$", host.log_text(mark), re.M)
+    for line in said[-1:]:
+        screen.note(f"     flanneld logs: {line}")
+
+
+def milliseconds(value):
+    return f"{value:.1f} ms" if value >= 1 else f"{value:.2f} ms"
 
 
 def kill_and_restart(screen, topo, pods):
@@ -200,21 +268,25 @@ def kill_and_restart(screen, topo, pods):
     before, key = host.overlay(), host.key()
     with traffic.Stream.all_to_all(pods[:3]) as stream:
         host.kill_flanneld()
-        screen.step(f"{host.name}: flanneld killed", "SIGKILL; devices and routes stay")
+        same = host.overlay() == before
+        screen.step("flanneld killed (SIGKILL)",
+                    "devices and routes stay" if same else "the overlay changed", same)
         stream.wait_flowing()
+        start = time.monotonic()
         host.start_flanneld()
+        took = (time.monotonic() - start) * 1000
         stream.wait_flowing()
     same = host.overlay() == before and host.key() == key
-    screen.step(f"{host.name}: flanneld started again",
-                "same subnet, same entries" if same else "the overlay is not what it was", same)
-    screen.step("traffic meanwhile",
-                f"{stream.report.lost} of {stream.report.sent} datagrams lost",
-                stream.report.lost == 0)
+    screen.step("started again", f"ready after {took:.0f} ms; " + (
+        "same subnet, same entries" if same else "the overlay is not what it was"), same)
+    screen.step("traffic meanwhile", traffic_text(stream.report), not stream.report.lost)
 
 
-def finish(screen, topo):
-    topo.stop()
-    screen.step("SIGTERM to every flanneld", "exit 0 within a second, data path stays up")
+def finish(screen, topo, pods):
+    took = max(host.stop_flanneld() for host in topo)
+    screen.step("SIGTERM to every flanneld", f"exit 0, each within {took * 1000:.0f} ms")
+    own = pods[0].addresses[0]
+    show_pings(screen, pods[0], own, pods[-1:], f"ping {pods[0].name} -> {pods[-1].name}, no daemon")
 
 
 # -- all of it -------------------------------------------------------------------------
@@ -223,83 +295,142 @@ def run(screen, lab, args):
     names = [f"h{i}" for i in range(1, args.nodes + 1)]
     split = (args.nodes + 1) // 2
     l2s = [names[:split], names[split:]] if args.backend == "vxlan-direct" else [names]
-    topo = Topo(lab, l2s, ipv4=args.v4, ipv6=args.v6)
+    topo = None
     try:
+        topo = Topo(lab, l2s, ipv4=args.v4, ipv6=args.v6)
         topo.start(config_of(args))
-        pods = topo.pods()
-        screen.title(f"{args.nodes} hosts, each with a flanneld; the datastore is a directory")
-        screen.line()
-        draw(screen, topo, [(f"L2 {i}", l) for i, l in enumerate(l2s, 1)], args)
-        show_hosts(screen, topo)
-        screen.title("Pod to pod, across hosts")
-        show_traffic(screen, pods)
-        screen.title("Something breaks, with traffic running")
-        break_and_watch(screen, topo, pods, args)
-        screen.title("The daemon dies, with traffic running")
-        kill_and_restart(screen, topo, pods)
-        if args.keep:
-            keep(screen, lab, topo, args)
-        else:
-            screen.title("The end")
-            finish(screen, topo)
-    except (AssertionError, RuntimeError) as e:
-        screen.step("this step failed", str(e).splitlines()[0], False)
-        for line in str(e).splitlines()[1:20]:
+        steps(screen, lab, topo, [(f"L2 {i}", l) for i, l in enumerate(l2s, 1)], args)
+    except BrokenPipeError:
+        raise
+    except (AssertionError, RuntimeError, OSError) as e:
+        first, *rest = str(e).splitlines() or [type(e).__name__]
+        screen.title("It does not go on")
+        screen.step("the next step", first, False)
+        for line in rest[:20]:
             screen.line(line)
-    if screen.failed:
+    if screen.failed and topo:
         show_logs(screen, topo)
+
+
+def steps(screen, lab, topo, groups, args):
+    pods = topo.pods()
+    screen.title(f"{args.nodes} hosts", ", each with its flanneld; the datastore is a directory")
+    screen.line()
+    draw(screen, topo, groups, args)
+    show_hosts(screen, topo)
+    screen.title("From pod to pod, across hosts", ", seen there under its own address")
+    show_traffic(screen, pods)
+    screen.title(f"Host {topo.hosts[0].name} is damaged",
+                 ", with traffic running: a datagram every 2 ms from each pod to each")
+    break_and_watch(screen, topo, pods, args)
+    screen.title(f"The flanneld of {topo.hosts[0].name} dies", ", with traffic running")
+    kill_and_restart(screen, topo, pods)
+    if args.keep:
+        keep(screen, lab, topo, args)
+    else:
+        screen.title("The end")
+        finish(screen, topo, pods)
 
 
 def show_logs(screen, topo):
     for host in topo:
         lines = host.log_text().splitlines()
-        screen.title(f"flanneld on {host.name}, its last lines and all its warnings")
+        if not lines:
+            continue
+        screen.title(f"flanneld on {host.name}", ", its last lines and all its warnings")
         for i, line in enumerate(lines):
             if i >= len(lines) - 8 or re.match(r"[EW]\d{4} ", line):
                 screen.line(line)
 
 
+def fetch_command():
+    url = f"http://127.0.0.1:{node.HEALTH_PORT}/readyz"
+    for program, command in (("curl", f"curl -s {url}"), ("wget", f"wget -qO- {url}")):
+        if shutil.which(program):
+            return command
+    return f"python3 -c 'import urllib.request as u; print(u.urlopen(\"{url}\").read().decode())'"
+
+
 def keep(screen, lab, topo, args):
-    lab.keep = True
-    with open(os.path.join(lab.dir, "keep"), "w", encoding="ascii"):
-        pass
+    """Leaves it running, for who may come back to it: the root of this machine. What a user
+    namespace holds can be entered from inside only, so there a shell is started in it."""
     one = topo.hosts[0]
-    screen.title("Everything is left running. To look around:")
+    inside = netns.in_user_namespace()
+    screen.title("Everything runs on." + (" In this shell you can" if inside else " You can now"))
     for command, why in (
-        (f"ip netns exec {one.ns.name} bash", f"a shell on {one.name}"),
-        (f"ip netns exec {one.pods[0].ns.name} bash", f"a shell in its pod"),
-        (f"ip -n {one.ns.name} route", "its routes"),
-        (f"ip netns exec {one.ns.name} curl -s http://127.0.0.1:{node.HEALTH_PORT}/readyz",
-         "is it ready?"),
-        (f"cat {topo.store.path}/config; ls {topo.store.path}/subnets", "the datastore"),
-        (f"tail -f {one.log_path}", "its log"),
-        (f"{args.prog} --clean {os.getpid()}", "stops and removes all of it"),
+        (f"ip netns exec {one.ns.name} bash", f"be on host {one.name}"),
+        (f"ip netns exec {one.pods[0].ns.name} bash", "be in its pod"),
+        (f"ip -n {one.ns.name} route", "see its routes"),
+        (f"ip netns exec {one.ns.name} {fetch_command()}", "ask whether it is ready"),
+        (f"ls {topo.store.path}/subnets; cat {topo.store.path}/config", "see the datastore"),
+        (f"tail -f {one.log_path}", "read its log"),
+        ("exit" if inside else f"{args.prog} --clean {os.getpid()}", "stop and remove all of it"),
     ):
-        screen.line(f"{command:<72} {screen.paint('# ' + why, 'dim')}")
+        screen.line(screen.paint(f"# {why}", "dim"))
+        screen.line(command)
+    if inside:
+        subprocess.run([os.environ.get("SHELL", "/bin/sh")], check=False)
+    else:
+        lab.keep = True
+        with open(os.path.join(lab.dir, "keep"), "w", encoding="ascii"):
+            pass
+
+
+def clean(pid):
+    if not os.path.exists(f"/tmp/weft-{pid}/keep"):
+        print(f"demo: nothing was kept by {pid}; there is: {', '.join(kept()) or 'nothing'}",
+              file=sys.stderr)
+        return 1
+    netns.remove_run(pid)
+    print(f"removed what {pid} had left running")
+    return 0
+
+
+def kept():
+    return sorted(n[5:] for n in os.listdir("/tmp")
+                  if re.fullmatch(r"weft-\d+", n) and os.path.exists(f"/tmp/{n}/keep"))
+
+
+def refusal(args):
+    """Why the demo cannot run here, or None."""
+    if not os.access(node.FLANNELD, os.X_OK):
+        return f"no program at {node.FLANNELD}: build it with ./dev build, or set FLANNELD"
+    for program in ("ip", "bridge"):
+        if not shutil.which(program):
+            return f"no {program} in the path: install iproute2"
+    if args.keep and netns.in_user_namespace() and not sys.stdin.isatty():
+        return "--keep as a user opens a shell, which needs a terminal"
+    return None
 
 
 def main(argv):
     args = options(argv)
     netns.require_privilege()
     if args.clean:
-        netns.remove_run(args.clean)
-        return 0
-    if not os.access(node.FLANNELD, os.X_OK):
-        print(f"demo: no program at {node.FLANNELD}: build it, or set FLANNELD", file=sys.stderr)
+        return clean(args.clean)
+    why = refusal(args)
+    if why:
+        print(f"demo: {why}", file=sys.stderr)
         return 1
-    screen = Screen()
+    screen, start, interrupted = Screen(), time.monotonic(), False
     lab = netns.Lab()
     try:
         run(screen, lab, args)
     except KeyboardInterrupt:
-        lab.keep = False
-        screen.step("interrupted", "cleaning up", False)
+        lab.keep, interrupted = False, True
+        screen.line("interrupted")
+    except BrokenPipeError:  # `demo | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        interrupted = True
     finally:
         lab.cleanup()
-    if not args.keep:
-        screen.note("cleaned up")
+    took = f"{time.monotonic() - start:.1f} s"
+    if not lab.keep:
+        screen.note(f"everything is removed again ({took} in all)")
+    if screen.failed:
+        screen.line(screen.paint(f"{screen.failed} failed, see above", "bad"))
     print()
-    return 1 if screen.failed else 0
+    return 130 if interrupted else 1 if screen.failed else 0
 
 
 if __name__ == "__main__":

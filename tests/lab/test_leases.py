@@ -137,6 +137,7 @@ def test_a_lease_is_renewed_by_the_margin(make_topo):
 def test_our_lease_deleted_or_spoilt_comes_back(make_topo):
     topo = make_topo(2)
     topo.allow_log("W", r"10\.5\.\d+\.0-24")
+    topo["h2"].allow_log("W", "1 of 1 peers have vanished")
     topo.start(CONFIG)
     h1 = topo["h1"]
     key = h1.key()

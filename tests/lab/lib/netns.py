@@ -20,6 +20,7 @@ import sys
 
 RUN_NETNS = "/run/netns"
 CLONE_NEWNET = 0x40000000
+_IFA_F_TENTATIVE = 0x40
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -37,6 +38,12 @@ def require_privilege():
             sys.exit(f"lab: needs root, or unprivileged user namespaces: unshare: {e.strerror}")
     if os.environ.get("WEFT_LAB_USERNS") and not os.access(RUN_NETNS, os.W_OK):
         subprocess.run(["mount", "-t", "tmpfs", "lab", "/run"], check=True)
+
+
+def in_user_namespace():
+    """Whether we are root in a user namespace only, as require_privilege() or ./dev made it."""
+    with open("/proc/self/uid_map", encoding="ascii") as f:
+        return f.read().split() != ["0", "0", "4294967295"]
 
 
 @contextlib.contextmanager
@@ -215,6 +222,33 @@ class Netns:
     def socket(self, family=socket.AF_INET, kind=socket.SOCK_DGRAM, proto=0):
         with self.entered():
             return socket.socket(family, kind | socket.SOCK_CLOEXEC, proto)
+
+    @contextlib.contextmanager
+    def without_dad(self):
+        """Devices that are made in here skip duplicate address detection, whose second or two
+        nothing that we test depends on: until then they send no neighbour solicitation. It is
+        for NICs, bridges and pods; what flanneld makes keeps the kernel's default."""
+        key = "net/ipv6/conf/default/accept_dad"
+        self.sysctl(key, 0)
+        try:
+            yield
+        finally:
+            self.sysctl(key, 1)
+
+    def hears_solicitations(self, device):
+        """Whether each IPv6 address of a device is out of detection and answers neighbour
+        discovery: the kernel sees to that by itself, but later, and what is solicited before
+        is repeated only after a second."""
+        with self.entered():
+            with open("/proc/thread-self/net/if_inet6", encoding="ascii") as f:
+                addresses = [x for x in map(str.split, f) if x[5] == device]
+            with open("/proc/thread-self/net/igmp6", encoding="ascii") as f:
+                groups = {x[2] for x in map(str.split, f) if x[1] == device}
+        return bool(addresses) and all(
+            not int(x[4], 16) & _IFA_F_TENTATIVE
+            and "ff0200000000000000000001ff" + x[0][-6:] in groups
+            for x in addresses
+        )
 
     def sysctl(self, key, value):
         """Sets net.*; key with slashes (`net/ipv4/ip_forward`)."""

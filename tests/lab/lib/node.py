@@ -131,6 +131,7 @@ class Host:
             self.process = self.popen(
                 *wrap, *self.flanneld_argv(*flags),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
+                start_new_session=True,  # no Ctrl-C of the terminal, no end with it
             )
         if wait:
             self.wait_ready(timeout)
@@ -174,7 +175,7 @@ class Host:
         return Exit(process.returncode, text)
 
     def stop_flanneld(self):
-        """SIGTERM; it must exit 0 within a second."""
+        """SIGTERM; it must exit 0 within a second. How many seconds it took."""
         process, self.process = self.process, None
         start = time.monotonic()
         process.send_signal(signal.SIGTERM)
@@ -187,6 +188,7 @@ class Host:
         took = time.monotonic() - start
         assert code == 0, f"{self.name}: exit {code} after SIGTERM\n{self.log_text()}"
         assert took < 1.0 * expect.TIME_FACTOR, f"{self.name}: SIGTERM took {took:.2f} s"
+        return took
 
     def kill_flanneld(self):
         process, self.process = self.process, None
@@ -318,6 +320,7 @@ class Host:
         if not self.pods:
             self._make_bridge(gateways, mtu)
         ns = self.lab.namespace(f"{self.ns.short}-{name}")
+        ns.sysctl("net/ipv6/conf/default/accept_dad", 0)
         port = f"p{len(self.pods)}"
         # The host's end first: the pod's own subnet must be reachable once it is up.
         self.ip(
@@ -334,6 +337,11 @@ class Host:
             ]
             addresses.append(str(address))
         ns.ip(*lines)
+        if len(self.subnets()) > 1 or self.subnet().version == 6:
+            for where, device in ((self.ns, "cni0"), (ns, "eth0")):
+                wait_until(
+                    lambda w=where, d=device: w.hears_solicitations(d), what=f"{ns.short}: IPv6"
+                )
         pod = Pod(self, name, ns, addresses, mtu)
         self.pods.append(pod)
         return pod
@@ -343,7 +351,8 @@ class Host:
         for gateway in gateways:
             nodad = " nodad" if gateway.version == 6 else ""
             lines.append(f"addr add {gateway} dev cni0{nodad}")
-        self.ip(*lines)
+        with self.ns.without_dad():
+            self.ip(*lines)
 
     # -- what the daemon made in the kernel --------------------------------------------
 

@@ -86,6 +86,7 @@ class Topo:
 
     def _switch(self, k, router):
         ns = self._namespace(f"sw{k}")
+        (router or ns).sysctl("net/ipv6/conf/default/accept_dad", 0)
         ns.ip(
             # Snooping would hold back neighbour discovery until it has learnt the groups.
             "link add name br0 type bridge mcast_snooping 0",
@@ -94,8 +95,8 @@ class Topo:
         gateway, device = (ns, "br0") if router is None else (router, f"l{k}")
         if router:
             ns.ip(
-                f"link add name up type veth peer name {device} netns {router.name}",
-                "link set up master br0 up",
+                f"link add name uplink type veth peer name {device} netns {router.name}",
+                "link set dev uplink master br0 up",
             )
         else:
             self._forward(ns)
@@ -129,11 +130,12 @@ class Topo:
     def plug(self, host, nic="eth0", routes=True):
         """Makes a host's NIC, with its addresses and default routes."""
         nic = host.nics[nic]
-        nic.switch.ip(
-            f"link add name {nic.port} mtu {nic.mtu} type veth "
-            f"peer name {nic.name} mtu {nic.mtu} netns {host.ns.name}",
-            f"link set {nic.port} master br0 up",
-        )
+        with host.ns.without_dad():
+            nic.switch.ip(
+                f"link add name {nic.port} mtu {nic.mtu} type veth "
+                f"peer name {nic.name} mtu {nic.mtu} netns {host.ns.name}",
+                f"link set {nic.port} master br0 up",
+            )
         lines = []
         lines += [f"addr add {nic.ipv4}/24 dev {nic.name}"] if nic.ipv4 else []
         lines += [f"addr add {nic.ipv6}/64 dev {nic.name} nodad"] if nic.ipv6 else []
@@ -141,6 +143,8 @@ class Topo:
         if routes:
             lines += [f"route add default via {g} dev {nic.name}" for g in nic.gateways]
         host.ip(*lines)
+        if nic.ipv6:
+            wait_until(lambda: host.ns.hears_solicitations(nic.name), what=f"{host.name}: IPv6")
 
     @staticmethod
     def unplug(host, nic="eth0"):

@@ -134,7 +134,7 @@ class Copy:
 def tcp_copy(src, dst, size, timeout=30.0):
     """Copies size random bytes over TCP from pod to pod and compares checksums."""
     src_address, dst_address = _same_family(src, dst)[0]
-    data = os.urandom(min(size, 1 << 20))
+    data = os.urandom(size)
     received = {}
     with _bound(dst, dst_address, socket.SOCK_STREAM) as listener:
         listener.listen(1)
@@ -142,31 +142,27 @@ def tcp_copy(src, dst, size, timeout=30.0):
 
         def receive():
             connection, peer = listener.accept()
-            digest = hashlib.sha256()
+            chunks = []
             with connection:
                 connection.settimeout(timeout)
-                while chunk := connection.recv(1 << 18):
-                    digest.update(chunk)
-            received.update(peer=peer[0], digest=digest.digest(), end=time.monotonic())
+                while chunk := connection.recv(1 << 20):
+                    chunks.append(chunk)
+            received.update(peer=peer[0], end=time.monotonic())
+            received.update(digest=hashlib.sha256(b"".join(chunks)).digest())
 
         receiver = threading.Thread(target=receive, daemon=True)
         receiver.start()
-        digest = hashlib.sha256()
         with _bound(src, src_address, socket.SOCK_STREAM) as s:
             s.settimeout(timeout)
             s.connect((dst_address, listener.getsockname()[1]))
-            start, left = time.monotonic(), size
-            while left:
-                chunk = data[:left]
-                s.sendall(chunk)
-                digest.update(chunk)
-                left -= len(chunk)
+            start = time.monotonic()
+            s.sendall(data)
         receiver.join(timeout)
     return Copy(
         size,
         received.get("end", time.monotonic()) - start,
         received.get("peer"),
-        received.get("digest") == digest.digest(),
+        received.get("digest") == hashlib.sha256(data).digest(),
     )
 
 

@@ -12,7 +12,7 @@ import threading
 import time
 
 NEWLINK, DELLINK = 16, 17
-NEWADDR, NEWROUTE, DELROUTE, NEWNEIGH, DELNEIGH = 20, 24, 25, 28, 29
+NEWADDR, DELADDR, NEWROUTE, DELROUTE, NEWNEIGH, DELNEIGH = 20, 21, 24, 25, 28, 29
 _NLMSG = struct.Struct("=IHHII")
 _IFLA_IFNAME = 3
 # RTMGRP_LINK, _NEIGH, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE
@@ -92,8 +92,17 @@ class Watch:
         self._socket.close()
 
     def repair_ms(self, device):
-        """Milliseconds from the first loss to the last restoration, or None."""
-        lost = next((e for e in self.events if e.loses(device)), None)
+        """Milliseconds from the loss (the first route's, or the device's) to the last
+        restoration, or None."""
+        return self._ms_since(next((e for e in self.events if e.loses(device)), None))
+
+    def outage_ms(self):
+        """The same, from the first thing that went. A device takes all that is on it along
+        before it is gone itself, and before then nothing can be put back."""
+        going = (DELLINK, DELADDR, DELROUTE, DELNEIGH)
+        return self._ms_since(next((e for e in self.events if e.kind in going), None))
+
+    def _ms_since(self, lost):
         if lost is None:
             return None
         restored = [e.at for e in self.events if e.at > lost.at and e.restores()]
