@@ -175,7 +175,8 @@ static void connect_dir(void *userdata)
 	}
 	if (d->acquiring && keep_own(d))
 		return;
-	dir_set_problem(d, NULL);
+	if (!d->unreadable)
+		dir_set_problem(d, NULL);
 	d->retry_ms = RETRY_FIRST_MS;
 }
 

@@ -485,14 +485,23 @@ void dir_own_publish(struct dir *d)
 	}
 }
 
+/* Whether the record is to be written for a new term: soon over, or, after the clock was
+ * set back, to last for longer than the others will believe it. */
+static bool is_due(const struct dir *d)
+{
+	int64_t left_s = d->own_expires_s - dir_wall_now_s();
+
+	return d->own_expires_s && (left_s <= d->renew_margin_s + DIR_CLOCK_TOLERANCE_S ||
+				    left_s > DIR_LEASE_TIME_S + DIR_CLOCK_TOLERANCE_S);
+}
+
 int dir_own_keep(struct dir *d)
 {
 	char until[32];
 	struct err err;
 	int code = dir_own_check(d);
 
-	if (code || !d->has_own || !d->own_expires_s ||
-	    d->own_expires_s - dir_wall_now_s() > d->renew_margin_s + DIR_CLOCK_TOLERANCE_S)
+	if (code || !d->has_own || !is_due(d))
 		return code; /* a reservation, or acquired anew just now */
 	code = publish(d, d->own, false, &err);
 	if (code) {

@@ -62,6 +62,14 @@ static void turn(void)
 
 /* ---- a host ---- */
 
+static const char *path_of(const char *name)
+{
+	static char path[256];
+
+	(void)snprintf(path, sizeof(path), "%s/%s", dir, name);
+	return path;
+}
+
 static void acquire(struct host *h, const char *text)
 {
 	struct netconf conf;
@@ -78,10 +86,11 @@ static void acquire(struct host *h, const char *text)
 	netconf_done(&conf);
 }
 
-static void on_config(const char *text, size_t len, void *userdata)
+static void on_config(const char *text, size_t len, const char *place, void *userdata)
 {
 	struct host *h = userdata;
 
+	assert_string_equal(place, path_of("config"));
 	assert_int_equal(strlen(text), len);
 	h->n_configs++;
 	(void)snprintf(h->config, sizeof(h->config), "%s", text);
@@ -155,14 +164,6 @@ static const char *own_key(const struct host *h)
 }
 
 /* ---- the directory ---- */
-
-static const char *path_of(const char *name)
-{
-	static char path[256];
-
-	(void)snprintf(path, sizeof(path), "%s/%s", dir, name);
-	return path;
-}
 
 static const char *record_path(const char *key)
 {
