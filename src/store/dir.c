@@ -120,6 +120,14 @@ static int open_and_watch(struct dir *d, struct err *err)
 	return 0;
 }
 
+/* Lists, when that was asked for, and says so when it fails. */
+static int list(struct dir *d, bool names_only, struct err *err)
+{
+	int code = dir_list(d, names_only);
+
+	return code ? err_sys(err, code, "listing %s/subnets; keeping what is known", d->path) : 0;
+}
+
 static int connect_once(struct dir *d, struct err *err)
 {
 	int code = 0;
@@ -130,64 +138,71 @@ static int connect_once(struct dir *d, struct err *err)
 	}
 	if (!code)
 		code = load_config(d, err);
-	if (!code && d->acquiring && d->list_needed) {
-		code = dir_list(d, false);
-		if (code)
-			(void)err_sys(err, code, "listing %s/subnets", d->path);
+	/* The last good config does for the peers. */
+	if ((!code || d->config) && d->acquiring && d->subnets_fd >= 0 && d->list_needed)
+		code = list(d, false, err) ?: code;
+	return code;
+}
+
+/* Our own record: kept, or acquired. 0 or -errno, then it was said and is tried again. */
+static int keep_own(struct dir *d)
+{
+	int code;
+
+	if (d->has_own && *d->own_key)
+		return dir_own_keep(d);
+	code = dir_own_acquire(d);
+	if (!code && !d->synced) {
+		d->synced = true;
+		d->store.events.synced(d->store.events.userdata);
 	}
 	return code;
 }
 
-/* (Re)opens and reads everything; what fails is tried again later. */
+/* (Re)opens and reads everything; what fails is tried again later, less and less often. */
 static void connect_dir(void *userdata)
 {
 	struct dir *d = userdata;
 	struct err err;
 	int code = connect_once(d, &err);
 
-	dir_set_problem(d, code ? err.text : NULL);
 	if (code) {
+		dir_set_problem(d, err.text);
 		/* A missing config comes with a notification. */
 		if (d->subnets_watch < 0 || d->acquiring)
 			dir_retry_later(d);
 		return;
 	}
-	d->retry_ms = RETRY_FIRST_MS;
-	if (!d->acquiring)
+	if (d->acquiring && keep_own(d))
 		return;
-	if (d->has_own)
-		dir_own_renew(d);
-	else
-		dir_own_acquire(d);
-	if (d->has_own && !d->synced) {
-		d->synced = true;
-		d->store.events.synced(d->store.events.userdata);
-	}
+	if (!d->unreadable)
+		dir_set_problem(d, NULL);
+	d->retry_ms = RETRY_FIRST_MS;
 }
 
 static void on_list_timer(void *userdata)
 {
 	struct dir *d = userdata;
-	struct err err;
-	int code;
+	struct err config_err, err;
+	int code = 0, config_code;
 
 	if (d->subnets_fd < 0)
 		return;
 	/* A file system that notifies nothing may also have a new config. */
-	code = load_config(d, &err);
-	if (!code && d->acquiring) {
-		code = dir_list(d, d->list_names_only);
-		if (code)
-			(void)err_sys(&err, code, "listing %s/subnets; keeping what is known",
-				      d->path);
-		else
+	config_code = load_config(d, &config_err);
+	if (d->acquiring && d->config) {
+		code = list(d, d->list_names_only, &err);
+		if (!code)
 			dir_own_check(d);
 	}
+	if (config_code && !code)
+		dir_set_problem(d, config_err.text);
 	if (code) {
 		dir_set_problem(d, err.text);
 		disconnect(d);
-		dir_retry_later(d);
 	}
+	if (code || config_code)
+		dir_retry_later(d);
 }
 
 static void on_subnet_event(struct dir *d, const struct inotify_event *event)
@@ -204,11 +219,24 @@ static void on_subnet_event(struct dir *d, const struct inotify_event *event)
 		dir_load_record(d, event->name, true, !(event->mask & IN_CREATE));
 }
 
+static void lose(struct dir *d)
+{
+	dir_set_problem(d, "the store's directory has been removed; keeping what is known");
+	disconnect(d);
+	dir_retry_later(d);
+}
+
 static void on_config_event(struct dir *d, const struct inotify_event *event)
 {
 	struct err err;
 	int code;
 
+	if (event->len && !strcmp(event->name, "subnets") &&
+	    (event->mask & (IN_DELETE | IN_MOVED_FROM))) {
+		/* It cannot say so itself: we hold it open. */
+		lose(d);
+		return;
+	}
 	if (!event->len || strcmp(event->name, "config"))
 		return;
 	if (event->mask & (IN_CREATE | IN_DELETE | IN_MOVED_FROM)) {
@@ -228,9 +256,7 @@ static void on_event(struct dir *d, const struct inotify_event *event)
 	if (event->wd != d->subnets_watch && event->wd != d->config_watch)
 		return;
 	if (event->mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_IGNORED | IN_UNMOUNT)) {
-		dir_set_problem(d, "the store's directory has been removed; keeping what is known");
-		disconnect(d);
-		dir_retry_later(d);
+		lose(d);
 	} else if (event->wd == d->subnets_watch) {
 		on_subnet_event(d, event);
 	} else {
@@ -295,7 +321,7 @@ static void dir_acquire(struct store *store, const struct store_request *request
 	memcpy(d->preferred, request->preferred, sizeof(d->preferred));
 	d->renew_margin_s = request->renew_margin_min * 60LL;
 	d->acquiring = true;
-	if (d->has_own)
+	if (d->has_own && *d->own_key)
 		dir_own_publish(d);
 	else
 		loop_timer_set(d->retry_timer, 0);

@@ -39,6 +39,7 @@ struct dir {
 	bool has_own;
 	struct ip_net own[IP_FAMILY_COUNT]; /* subnets of our lease */
 	char own_key[LEASE_KEY_MAX];        /* "": none */
+	struct lease own_written;           /* public IPs that our record was last given */
 	int64_t own_expires_s;              /* 0: a reservation */
 	struct lease attrs;                 /* what we publish */
 	struct netconf conf;                /* ranges only; borrows nothing */
@@ -67,13 +68,16 @@ void dir_on_expiry(void *dir);
 bool dir_same_public_ip(const struct lease *a, const struct lease *b);
 
 /* dir_own.c */
-/* Gets a lease, or schedules another try. */
-void dir_own_acquire(struct dir *d);
+/* Gets a lease, or schedules another try. 0 or -errno. */
+int dir_own_acquire(struct dir *d);
 /* Publishes what is to be published now under the lease that we have. */
 void dir_own_publish(struct dir *d);
 /* store_ops.find_own */
 bool dir_find_own(struct store *store, const struct lease *attrs, struct lease *ret_own);
-/* Compares our record with what we publish, and puts it right. */
-void dir_own_check(struct dir *d);
+/* Compares our record with what we publish, and puts it right. 0, or -errno when that
+ * failed; it will be tried again. */
+int dir_own_check(struct dir *d);
+/* The same, and renews the lease when it is due. */
+int dir_own_keep(struct dir *d);
 /* Timer callback, @dir is a struct dir. */
 void dir_own_renew(void *dir);

@@ -139,6 +139,7 @@ static void adopt(struct dir *d, const struct lease *lease)
 	memcpy(d->own, lease->subnet, sizeof(d->own));
 	lease_format_key(d->own, d->own_key);
 	d->own_expires_s = lease->expires_s;
+	memcpy(d->own_written.public_ip, lease->public_ip, sizeof(lease->public_ip));
 	peers_remove(d->store.peers, d->own_key);
 	arm_renewal(d);
 	if (!same)
@@ -212,11 +213,11 @@ static bool is_taken(const struct ip_net *subnet, void *userdata)
 	return t->n && bsearch(subnet, t->item, t->n, sizeof(*t->item), compare_overlap);
 }
 
-/* A free subnet per enabled family, @wish where it is free. */
-static int choose(const struct dir *d, const struct ip_net wish[IP_FAMILY_COUNT],
+/* A free subnet per enabled family, @wish (NULL: none) where it is free. */
+static int choose(const struct dir *d, const struct ip_net *wish,
 		  struct ip_net ret_subnet[IP_FAMILY_COUNT], struct err *err)
 {
-	bool take_wish = fits(&d->conf, wish);
+	bool take_wish = wish && fits(&d->conf, wish);
 	char network[IP_NET_STRLEN];
 	int code = 0;
 
@@ -331,7 +332,7 @@ static int try_subnet(struct dir *d, const struct ip_net subnet[IP_FAMILY_COUNT]
 	}
 	if (!code && has_rival(d, key, subnet)) {
 		(void)unlinkat(d->subnets_fd, key, 0);
-		code = -EEXIST;
+		code = err_set(err, -EEXIST, "subnet %s overlaps that of another host", key);
 	}
 	if (!code)
 		adopt(d, &lease);
@@ -374,8 +375,9 @@ bool dir_find_own(struct store *store, const struct lease *attrs, struct lease *
 
 /* One round of the order of COMPAT.md section 4: the lease whose public IP is ours,
  * the subnet we had (of the lost lease, or of the subnet file), a new one. */
-static int acquire_once(struct dir *d, struct err *err)
+static int acquire_once(struct dir *d, bool first, struct err *err)
 {
+	const struct ip_net *wish = d->has_own ? d->own : d->preferred;
 	struct find_own own = {.attrs = &d->attrs, .conf = &d->conf};
 	struct ip_net subnet[IP_FAMILY_COUNT];
 	char key[LEASE_KEY_MAX];
@@ -387,11 +389,12 @@ static int acquire_once(struct dir *d, struct err *err)
 		log_info("Found lease (%s) for current IP, reusing", lease_format_key(subnet, key));
 		return publish(d, subnet, !own.found->expires_s, err);
 	}
-	code = choose(d, d->has_own ? d->own : d->preferred, subnet, err);
+	/* What stands in its way may be unreadable, and not in the table. */
+	code = choose(d, first ? wish : NULL, subnet, err);
 	return code ? code : try_subnet(d, subnet, err);
 }
 
-void dir_own_acquire(struct dir *d)
+int dir_own_acquire(struct dir *d)
 {
 	struct err err;
 	int code = 0;
@@ -399,7 +402,7 @@ void dir_own_acquire(struct dir *d)
 	/* While it is nobody's, our old record counts like any other. */
 	*d->own_key = '\0';
 	for (int tries = 0; tries < ACQUIRE_TRIES; tries++) {
-		code = acquire_once(d, &err);
+		code = acquire_once(d, !tries, &err);
 		if (code != -EEXIST)
 			break;
 		log_debug(1, "Lost a race for a subnet; trying another one");
@@ -408,59 +411,66 @@ void dir_own_acquire(struct dir *d)
 		dir_set_problem(d, err.text);
 		dir_retry_later(d);
 	}
+	return code;
 }
 
 /* ---- keeping ---- */
 
 /* Our record is there: does it say what we publish? */
-static void compare_own(struct dir *d, const struct lease *lease)
+static int compare_own(struct dir *d, const struct lease *lease, struct err *err)
 {
 	struct lease want = make_lease(d, d->own, false);
 	bool same = lease_same_content(&want, lease);
-	struct err err;
 
 	lease_done(&want);
 	/* An administrator may turn a lease into a reservation, or back. */
 	d->own_expires_s = lease->expires_s;
 	arm_renewal(d);
 	if (same)
-		return;
+		return 0;
 	log_warning("Our record %s was changed by somebody else; writing it anew", d->own_key);
-	if (publish(d, d->own, !lease->expires_s, &err)) {
-		dir_set_problem(d, err.text);
-		dir_retry_later(d);
-	}
+	return publish(d, d->own, !lease->expires_s, err);
 }
 
-void dir_own_check(struct dir *d)
+/* Ours, also when our address has changed since we wrote it. */
+static bool is_own(const struct dir *d, const struct lease *lease)
+{
+	return dir_same_public_ip(&d->attrs, lease) || dir_same_public_ip(&d->own_written, lease);
+}
+
+int dir_own_check(struct dir *d)
 {
 	struct lease lease = {0};
 	struct err err;
 	int code;
 
 	if (!d->has_own || !*d->own_key)
-		return;
+		return 0;
 	code = dir_read_record(d, d->own_key, &lease, &err);
-	if (!code && dir_same_public_ip(&d->attrs, &lease)) {
-		compare_own(d, &lease);
-	} else if (!code) {
+	if (!code && !is_own(d, &lease)) {
+		lease_done(&lease);
 		log_warning("Our lease %s was taken by another host; acquiring one again",
 			    d->own_key);
-		dir_own_acquire(d);
-	} else if (code == -ENOENT) {
+		return dir_own_acquire(d);
+	}
+	if (code == -ENOENT) {
 		log_warning("Our lease %s was deleted; acquiring it again", d->own_key);
-		dir_own_acquire(d);
-	} else if (code == -EINVAL) {
+		return dir_own_acquire(d);
+	}
+	if (!code) {
+		code = compare_own(d, &lease, &err);
+	} else if (code == -EINVAL || code == -EFBIG) {
 		log_warning(
 			"Our record %s was overwritten with something else (%s); writing it anew",
 			d->own_key, err.text);
 		code = publish(d, d->own, !d->own_expires_s, &err);
 	}
-	if (code && code != -ENOENT) {
+	lease_done(&lease);
+	if (code) {
 		dir_set_problem(d, err.text);
 		dir_retry_later(d);
 	}
-	lease_done(&lease);
+	return code;
 }
 
 void dir_own_publish(struct dir *d)
@@ -475,9 +485,9 @@ void dir_own_publish(struct dir *d)
 	}
 }
 
-/* Near its end, or further away than a term: then our clock was set back, and the
- * others would see it end before we renew it. */
-static bool is_renewal_due(const struct dir *d)
+/* Whether the record is to be written for a new term: soon over, or, after the clock was
+ * set back, to last for longer than the others will believe it. */
+static bool is_due(const struct dir *d)
 {
 	int64_t left_s = d->own_expires_s - dir_wall_now_s();
 
@@ -485,18 +495,16 @@ static bool is_renewal_due(const struct dir *d)
 				    left_s > DIR_LEASE_TIME_S + DIR_CLOCK_TOLERANCE_S);
 }
 
-void dir_own_renew(void *dir)
+int dir_own_keep(struct dir *d)
 {
-	struct dir *d = dir;
 	char until[32];
 	struct err err;
+	int code = dir_own_check(d);
 
-	if (d->subnets_fd < 0)
-		return; /* connecting again comes here */
-	dir_own_check(d);
-	if (!d->has_own || !is_renewal_due(d))
-		return; /* a reservation, or acquired anew just now */
-	if (publish(d, d->own, false, &err)) {
+	if (code || !d->has_own || !is_due(d))
+		return code; /* a reservation, or acquired anew just now */
+	code = publish(d, d->own, false, &err);
+	if (code) {
 		log_warning("Renewing our lease failed: %s; retrying in %d s", err.text,
 			    RENEW_RETRY_MS / 1000);
 		loop_timer_set(d->renew_timer, RENEW_RETRY_MS);
@@ -504,4 +512,13 @@ void dir_own_renew(void *dir)
 		log_info("Lease renewed, new expiration: %s",
 			 lease_format_time(d->own_expires_s, until));
 	}
+	return code;
+}
+
+void dir_own_renew(void *dir)
+{
+	struct dir *d = dir;
+
+	if (d->subnets_fd >= 0) /* else connecting again comes here */
+		(void)dir_own_keep(d);
 }

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #define RELIST_MS    60000 /* the whole directory, at least: for file systems without inotify */
 #define RELIST_SHARE 1000  /* listing may take this part of the time */
@@ -193,12 +194,29 @@ static int read_names(struct dir *d, bool names_only)
 	return code;
 }
 
+/* Whether DIR/subnets is still the directory that we hold open: one that was removed
+ * lists as empty. 0 or -errno. */
+static int check_identity(const struct dir *d)
+{
+	_cleanup_free_ char *subnets = NULL;
+	struct stat held, named;
+
+	if (asprintf(&subnets, "%s/subnets", d->path) < 0)
+		abort();
+	if (fstat(d->subnets_fd, &held) || stat(subnets, &named))
+		return -errno;
+	return held.st_dev == named.st_dev && held.st_ino == named.st_ino ? 0 : -ESTALE;
+}
+
 int dir_list(struct dir *d, bool names_only)
 {
 	int64_t begin = loop_now_ms(), next;
 	bool was_unreadable = d->unreadable;
 	size_t doubtful;
-	int code;
+	int code = check_identity(d);
+
+	if (code)
+		return code;
 
 	d->unreadable = false;
 	/* Without an end, a list that broke off removes nothing. */
