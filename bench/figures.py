@@ -30,6 +30,7 @@ class Result:
     ok: bool | None  # None: nothing was promised
     beside: str  # the floor or the peer
     data: dict
+    noisy: bool = False  # the floor itself was beyond the goal: no verdict on us
 
 
 @dataclasses.dataclass
@@ -194,7 +195,7 @@ def repair(bench):
     world.check_complete(ns, [world.Peer(i) for i in range(REPAIR_PEERS)])
     for kind in REPAIR_KINDS:
         took = [ms(t) for t in repair_rounds(ns, kind, rounds)]
-        floor = repair_floor(kind, max(20, rounds // 4))
+        floor = repair_floor(kind, rounds)
         data = spread(took)
         yield Result(
             "repair: %s" % REPAIR_NAMES.get(kind, kind),
@@ -203,7 +204,8 @@ def repair(bench):
             data["p99"] < REPAIR_GOAL_MS,
             "floor p50 %.2f, p99 %.2f ms: who deletes it adds it again"
             % (floor["p50"], floor["p99"]),
-            {**data, "unit": "ms", "floor": floor, "peers": REPAIR_PEERS, "all": took},
+            {**data, "unit": "ms", "floor": floor, "peers": REPAIR_PEERS},
+            noisy=floor["p99"] >= REPAIR_GOAL_MS,
         )
     daemon.stop()
     ns.delete()
@@ -235,7 +237,7 @@ def appear_floor(bench, ns, rounds):
         requests.send(rtnl.encode([rtnl.change(e, ifindex, False) for e in peer.entries()]))
     os.close(fd)
     requests.close()
-    return statistics.median(took)
+    return spread([ms(t) for t in took])
 
 
 def appear_once(store, beside, monitor, peer, by_link):
@@ -271,7 +273,7 @@ def appear(bench):
     world.check_complete(ns, [world.Peer(i) for i in range(100 + rounds)])
     monitor.close()
     daemon.stop()
-    floor = ms(appear_floor(bench, ns, 50))
+    floor = appear_floor(bench, ns, rounds)
     ns.delete()
     data = spread(took)
     yield Result(
@@ -279,8 +281,10 @@ def appear(bench):
         "p50 %.2f, p99 %.2f ms" % (data["p50"], data["p99"]),
         "p50 < 1, p99 < 3 ms",
         data["p50"] < 1 and data["p99"] < 3,
-        "floor %.2f ms: rename, inotify, one send, one process" % floor,
+        "floor p50 %.2f, p99 %.2f ms: rename, inotify, one send, one process"
+        % (floor["p50"], floor["p99"]),
         {**data, "unit": "ms", "floor": floor},
+        noisy=floor["p99"] >= 3,
     )
 
 
