@@ -11,7 +11,6 @@ import ctypes
 import dataclasses
 import json
 import os
-import pathlib
 import shutil
 import signal
 import statistics
@@ -510,7 +509,6 @@ class Pair:
         for i in (0, 1):
             world.set_uplink(self.hosts[i], 2 + i)
             with self.hosts[i].entered():
-                pathlib.Path("/proc/thread-self/net")  # the namespace is ours
                 _write("/proc/sys/net/ipv4/ip_forward", "1")
             self._add_pod(i)
         self.start()
