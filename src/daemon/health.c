@@ -22,10 +22,10 @@ struct health {
 };
 
 static const char *const part_names[] = {
-	[HEALTH_STORE] = "datastore",  [HEALTH_CONFIG] = "network config",
-	[HEALTH_UPLINK] = "interface", [HEALTH_LEASE] = "lease",
-	[HEALTH_PEERS] = "peers",      [HEALTH_KERNEL] = "kernel",
-	[HEALTH_FILE] = "subnet file",
+	[HEALTH_STORE] = "datastore",    [HEALTH_CONFIG] = "network config",
+	[HEALTH_UPLINK] = "interface",   [HEALTH_LEASE] = "lease",
+	[HEALTH_PEERS] = "peers",        [HEALTH_KERNEL] = "kernel",
+	[HEALTH_FILTER] = "peer filter", [HEALTH_FILE] = "subnet file",
 };
 _Static_assert(ARRAY_SIZE(part_names) == HEALTH_PART_COUNT, "a name for each part");
 
@@ -74,9 +74,11 @@ int health_new(struct loop *loop, const struct ip *ip, uint16_t port, struct hea
 	struct health *h = mem_alloc(1, sizeof(*h));
 	int code;
 
-	h->part[HEALTH_STORE].condition = GOOD; /* until it says otherwise */
-	for (int i = HEALTH_CONFIG; i < HEALTH_PART_COUNT; i++)
+	for (int i = 0; i < HEALTH_PART_COUNT; i++)
 		(void)snprintf(h->part[i].what, sizeof(h->part[i].what), "not there yet");
+	/* Good until they say otherwise. */
+	health_good(h, HEALTH_STORE);
+	health_good(h, HEALTH_FILTER);
 	if (port) {
 		code = server_new(loop, ip, port, &h->server, err);
 		if (code) {

@@ -20,6 +20,7 @@ enum health_part {
 	HEALTH_LEASE,  /* own lease */
 	HEALTH_PEERS,  /* first complete list of peers */
 	HEALTH_KERNEL, /* devices, routes, ... */
+	HEALTH_FILTER, /* peer filter */
 	HEALTH_FILE,   /* subnet file */
 	HEALTH_PART_COUNT,
 };

@@ -111,7 +111,8 @@ static void install_backend(struct node *node, const struct backend *backend)
 	node_plan_all(node);
 }
 
-static void set_claims(struct node *node)
+/* What is in the networks that were in force before goes, too. */
+static void set_claims(struct node *node, const struct netconf *before)
 {
 	struct diff_claims claims = {0};
 
@@ -121,6 +122,8 @@ static void set_claims(struct node *node)
 		claims.subnet_len[f] = node->conf.range[f].subnet_len;
 		if (node->has_old_file && ip_net_is_set(&node->old_file.network[f]))
 			claims.network[claims.n++] = node->old_file.network[f];
+		if (before->enabled[f])
+			claims.network[claims.n++] = before->range[f].network;
 	}
 	reconciler_set_claims(node->reconciler, &claims);
 }
@@ -149,11 +152,28 @@ static void warn_of_unknown_options(const struct backend *backend, const struct 
 			    unknown);
 }
 
-/* Config or uplink are new: everything behind them follows. @conf is taken over when
- * it works. */
+/* The next config is in force from now on. */
+static void adopt_next_conf(struct node *node, const struct backend *backend)
+{
+	struct netconf before = node->conf, *conf = &node->next_conf;
+
+	log_info("Found network config - Backend type: %s", conf->backend_type);
+	warn_of_unknown_options(backend, conf);
+	node->conf = *conf;
+	*conf = (struct netconf){0};
+	node->has_next_conf = false;
+	node->has_conf = true;
+	health_good(node->health, HEALTH_CONFIG);
+	set_claims(node, &before);
+	netconf_done(&before);
+}
+
+/* Config or uplink are new: everything behind them follows. @conf is the one in force, or
+ * the next one: taken over when it works, dropped when it cannot, kept while there is no
+ * uplink. */
 static void configure_with(struct node *node, struct netconf *conf)
 {
-	bool same_conf = conf == &node->conf;
+	bool same_conf = conf == &node->conf, same_backend;
 	struct uplink uplink;
 	struct backend backend;
 	struct err err;
@@ -172,6 +192,10 @@ static void configure_with(struct node *node, struct netconf *conf)
 	if (!code && !same_conf)
 		code = lock_network(node, conf, &err);
 	if (code) {
+		if (!same_conf) {
+			netconf_done(&node->next_conf);
+			node->has_next_conf = false;
+		}
 		refuse(node, !node->has_backend, same_conf ? HEALTH_UPLINK : HEALTH_CONFIG,
 		       err.text);
 		return;
@@ -180,34 +204,30 @@ static void configure_with(struct node *node, struct netconf *conf)
 		node_log_uplink(node, &uplink);
 	node->uplink = uplink;
 	node->has_uplink = true;
-	if (!same_conf) {
-		log_info("Found network config - Backend type: %s", conf->backend_type);
-		warn_of_unknown_options(&backend, conf);
-		netconf_done(&node->conf);
-		node->conf = *conf;
-		*conf = (struct netconf){0};
-		node->has_conf = true;
-		set_claims(node);
-	}
-	health_good(node->health, HEALTH_CONFIG);
-	if (node->has_backend && backend_equal(&backend, &node->backend)) {
+	if (!same_conf)
+		adopt_next_conf(node, &backend);
+	same_backend = node->has_backend && backend_equal(&backend, &node->backend);
+	if (same_conf && same_backend) {
 		reconciler_kick(node->reconciler);
 		return;
 	}
-	install_backend(node, &backend);
+	if (!same_backend)
+		install_backend(node, &backend);
+	else if (node->has_own)
+		node_plan_all(node); /* other peers may lie inside Network now */
 	request_lease(node);
 	if (node->has_own)
-		loop_timer_set(node->file_timer, 0); /* the MTU may be another */
+		loop_timer_set(node->file_timer, 0); /* Network or MTU may be another */
 }
 
 static void configure(struct node *node)
 {
 	if (node->dead)
 		return;
-	if (node->has_conf)
+	if (node->has_next_conf)
+		configure_with(node, &node->next_conf);
+	else if (node->has_conf)
 		configure_with(node, &node->conf);
-	else if (node->has_first_conf)
-		configure_with(node, &node->first_conf);
 }
 
 /* Whether the running node can take @conf over: pods hold addresses of the subnet. */
@@ -255,7 +275,7 @@ static void on_config(const char *text, size_t len, const char *place, void *use
 			(void)err_wrap(&err, code, "%s", place);
 	}
 	if (code) {
-		refuse(node, !node->has_conf && !node->has_first_conf, HEALTH_CONFIG, err.text);
+		refuse(node, !node->has_conf && !node->has_next_conf, HEALTH_CONFIG, err.text);
 		netconf_done(&conf);
 		return;
 	}
@@ -263,15 +283,10 @@ static void on_config(const char *text, size_t len, const char *place, void *use
 		log_warning("%s: there is no key %s; ignoring it", place, unknown);
 	if (conf.backend_defaulted)
 		log_info("%s names no Backend: taking vxlan", place);
-	if (node->has_conf) {
-		configure_with(node, &conf);
-		netconf_done(&conf);
-	} else {
-		netconf_done(&node->first_conf);
-		node->first_conf = conf;
-		node->has_first_conf = true;
-		configure(node);
-	}
+	netconf_done(&node->next_conf);
+	node->next_conf = conf;
+	node->has_next_conf = true;
+	configure(node);
 }
 
 static void on_own(const struct lease *own, void *userdata)
@@ -431,7 +446,7 @@ void node_free(struct node *node)
 	loop_event_free(node->filter_timer);
 	node_filter_done(node);
 	netconf_done(&node->conf);
-	netconf_done(&node->first_conf);
+	netconf_done(&node->next_conf);
 	lease_done(&node->own);
 	free(node->file_text);
 	free(node->config_place);

@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define RETRY_MS 5000
+
 static struct node_filter *find(struct node *node, uint8_t device)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(node->filter); i++)
@@ -21,25 +23,31 @@ static struct node_filter *find(struct node *node, uint8_t device)
 	return NULL;
 }
 
-static void no_filter(struct node *node, const char *device, const struct err *err)
+/* Goes on without the filter, and tries again. */
+static void no_filter(struct node *node, const struct err *err)
 {
+	char text[ERR_TEXT_MAX];
+
+	(void)snprintf(text, sizeof(text),
+		       "%.300s; packets from anyone who can send to the VXLAN port are accepted",
+		       err->text);
 	if (!node->filter_failed)
-		log_warning("Peer filter of %s: %s; going on without it: packets from anyone who "
-			    "can send to the VXLAN port are accepted",
-			    device, err->text);
+		log_warning("Peer filter: %s; trying again every %d s", text, RETRY_MS / 1000);
 	node->filter_failed = true;
+	health_degraded(node->health, HEALTH_FILTER, text);
+	loop_timer_set(node->filter_timer, RETRY_MS);
 }
 
 static void install_set(struct node *node, struct node_filter *f)
 {
 	struct err err;
 
-	if (peer_filter_install_set(&f->filter, &err)) {
-		no_filter(node, f->filter.set.table, &err);
-		return;
-	}
-	f->has_set = true;
-	reconciler_set_filter(node->reconciler, f->device, &f->filter.set);
+	free(TAKE_PTR(f->listing));
+	f->has_set = !peer_filter_install_set(&f->filter, &err);
+	if (f->has_set)
+		reconciler_set_filter(node->reconciler, f->device, &f->filter.set);
+	else
+		no_filter(node, &err);
 }
 
 void node_filter_want(struct node *node, uint8_t device, const struct link *link)
@@ -81,22 +89,28 @@ void node_filter_unwant(struct node *node, uint8_t device)
 	*f = (struct node_filter){0};
 }
 
-void node_filter_activate(struct node *node)
+static void install_rule(struct node *node, struct node_filter *f)
 {
 	struct err err;
 
+	if (peer_filter_install_rule(&f->filter, &f->listing, &err)) {
+		no_filter(node, &err);
+		return;
+	}
+	log_info("Accepting VXLAN packets of VNI %u from known peers only (nftables table %s)",
+		 f->filter.vni, f->filter.set.table);
+	node->filter_failed = false;
+	health_good(node->health, HEALTH_FILTER);
+}
+
+void node_filter_activate(struct node *node)
+{
 	for (size_t i = 0; i < ARRAY_SIZE(node->filter); i++) {
 		struct node_filter *f = &node->filter[i];
 
-		if (!f->device || !f->has_set || f->listing)
-			continue;
-		if (peer_filter_install_rule(&f->filter, &f->listing, &err))
-			no_filter(node, f->filter.set.table, &err);
-		else
-			log_info(
-				"Accepting VXLAN packets of VNI %u from known peers only (nftables "
-				"table %s)",
-				f->filter.vni, f->filter.set.table);
+		if (f->device && f->has_set && !f->listing &&
+		    reconciler_has_filter(node->reconciler, f->device))
+			install_rule(node, f);
 	}
 }
 
@@ -104,14 +118,16 @@ void node_filter_check(struct node *node)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(node->filter); i++) {
 		struct node_filter *f = &node->filter[i];
+		bool there = f->device && f->has_set &&
+			     reconciler_has_filter(node->reconciler, f->device);
 
-		if (!f->device || !f->listing || peer_filter_is_intact(&f->filter, f->listing))
+		if (!f->device || (there && !f->listing) ||
+		    (there && peer_filter_is_intact(&f->filter, f->listing)))
 			continue;
-		log_warning(
-			"The peer filter (nftables table %s) was changed or removed; restoring it",
-			f->filter.set.table);
-		free(TAKE_PTR(f->listing));
-		f->has_set = false;
+		if (f->has_set)
+			log_warning("The peer filter (nftables table %s) was changed or removed; "
+				    "restoring it",
+				    f->filter.set.table);
 		/* Settling again puts the rule back. */
 		install_set(node, f);
 	}

@@ -38,8 +38,8 @@ struct node {
 	char *config_place;  /* where the newest config is from */
 	struct netconf conf; /* in force */
 	bool has_conf;
-	struct netconf first_conf; /* read, but there is no uplink yet */
-	bool has_first_conf;
+	struct netconf next_conf; /* read, but not in force yet: there is no uplink */
+	bool has_next_conf;
 	struct uplink uplink;
 	bool has_uplink;
 	char waiting_for[ERR_TEXT_MAX]; /* what about the uplink; "": nothing */

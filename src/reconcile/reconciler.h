@@ -63,6 +63,9 @@ const struct link *reconciler_link(const struct reconciler *r, int device);
  * exists. NULL: it does not (any more). */
 void reconciler_set_filter(struct reconciler *r, int device, const struct nft_set *set);
 
+/* Whether the set is there, as far as the kernel said. */
+bool reconciler_has_filter(const struct reconciler *r, int device);
+
 void reconciler_want(struct reconciler *r, const struct entry *entry);
 void reconciler_unwant(struct reconciler *r, const struct entry *entry);
 /* Everything wanted is said anew between begin and end. */

@@ -27,7 +27,8 @@ struct peer_filter peer_filter_for(const char *device, enum ip_family family, ui
 				   uint32_t vni);
 
 /* nft commands, pure: the table and its set (existing ones stay, with what is in
- * them); the rule, replacing what is in the chain; and away with it all. */
+ * them); the rule, replacing what is in the chain - without the set it fails, since
+ * over an empty set it would cut everybody off; and away with it all. */
 void peer_filter_render_set(const struct peer_filter *filter, char *buf, size_t size);
 void peer_filter_render_rule(const struct peer_filter *filter, char *buf, size_t size);
 void peer_filter_render_removal(const struct peer_filter *filter, char *buf, size_t size);
