@@ -88,7 +88,9 @@ void node_filter_activate(struct node *node)
 	for (size_t i = 0; i < ARRAY_SIZE(node->filter); i++) {
 		struct node_filter *f = &node->filter[i];
 
-		if (!f->device || !f->has_set || f->listing)
+		/* Without its elements the rule would drop what comes from peers. */
+		if (!f->device || !f->has_set || f->listing ||
+		    !reconciler_has_filter(node->reconciler, f->device))
 			continue;
 		if (peer_filter_install_rule(&f->filter, &f->listing, &err))
 			no_filter(node, f->filter.set.table, &err);
@@ -105,7 +107,11 @@ void node_filter_check(struct node *node)
 	for (size_t i = 0; i < ARRAY_SIZE(node->filter); i++) {
 		struct node_filter *f = &node->filter[i];
 
-		if (!f->device || !f->listing || peer_filter_is_intact(&f->filter, f->listing))
+		bool filled = f->device && reconciler_has_filter(node->reconciler, f->device);
+
+		/* A table that was put back in one step looks intact, but is filled no more. */
+		if (!f->device || !f->has_set ||
+		    (filled && (!f->listing || peer_filter_is_intact(&f->filter, f->listing))))
 			continue;
 		log_warning(
 			"The peer filter (nftables table %s) was changed or removed; restoring it",

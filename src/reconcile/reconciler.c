@@ -359,6 +359,11 @@ void reconciler_set_filter(struct reconciler *r, int device, const struct nft_se
 	reconciler_resync(r);
 }
 
+bool reconciler_has_filter(const struct reconciler *r, int device)
+{
+	return r->device[device].has_filter;
+}
+
 void reconciler_want(struct reconciler *r, const struct entry *entry)
 {
 	set_want(&r->set, entry);

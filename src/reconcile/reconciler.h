@@ -62,6 +62,8 @@ const struct link *reconciler_link(const struct reconciler *r, int device);
 /* The peer set of a device: its ENTRY_FILTER entries are elements of @set, which
  * exists. NULL: it does not (any more). */
 void reconciler_set_filter(struct reconciler *r, int device, const struct nft_set *set);
+/* False: there is none, or it has gone since. */
+bool reconciler_has_filter(const struct reconciler *r, int device);
 
 void reconciler_want(struct reconciler *r, const struct entry *entry);
 void reconciler_unwant(struct reconciler *r, const struct entry *entry);
