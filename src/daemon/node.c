@@ -12,94 +12,30 @@
  */
 #include "daemon/node_internal.h"
 
-#include "base/file.h"
-#include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "daemon/uplink.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
 #define UPLINK_SETTLE_MS 50 /* a NIC that changes does so in several steps */
 #define FILTER_SETTLE_MS 5  /* our own transaction is noticed, too */
-#define FILE_RETRY_MS    5000
 
 /* ---- failures ---- */
 
 /* Refuses what is new and goes on with what was; ends the daemon when there is
- * nothing to go on with. */
-static void refuse(struct node *node, enum health_part part, const char *why)
+ * nothing to go on with (@alone). */
+static void refuse(struct node *node, bool alone, enum health_part part, const char *why)
 {
-	if (!node->has_backend) {
+	if (alone) {
 		node->dead = true;
 		node->fatal(why, node->userdata);
 		return;
 	}
 	log_error("%s; going on with what was in force before", why);
 	health_degraded(node->health, part, why);
-}
-
-/* ---- subnet file ---- */
-
-static struct subnet_file make_file(const struct node *node)
-{
-	struct subnet_file file = {
-		.mtu = node->backend.ops->mtu(&node->backend),
-		.ip_masq = node->options->ip_masq,
-	};
-
-	IP_FOREACH_FAMILY (f) {
-		if (!node->conf.enabled[f])
-			continue;
-		file.network[f] = node->conf.range[f].network;
-		file.subnet[f] = node->own.subnet[f];
-	}
-	return file;
-}
-
-static void write_file(void *userdata)
-{
-	struct node *node = userdata;
-	struct subnet_file file = make_file(node);
-	_cleanup_free_ char *text = subnet_file_format(&file);
-	struct err err;
-
-	if (node->file_text && !strcmp(node->file_text, text) &&
-	    !access(node->options->subnet_file, F_OK))
-		return;
-	if (file_write_atomic(node->options->subnet_file, text, 0644, &err)) {
-		log_warning("Writing the subnet file failed: %s; retrying in %d s", err.text,
-			    FILE_RETRY_MS / 1000);
-		health_missing(node->health, HEALTH_FILE, err.text);
-		loop_timer_set(node->file_timer, FILE_RETRY_MS);
-		return;
-	}
-	log_info("Wrote subnet file to %s", node->options->subnet_file);
-	free(node->file_text);
-	node->file_text = TAKE_PTR(text);
-	health_good(node->health, HEALTH_FILE);
-	health_announce(node->health);
-}
-
-static void read_old_file(struct node *node)
-{
-	_cleanup_free_ char *text = NULL;
-	const char *path = node->options->subnet_file;
-	struct err err;
-	size_t len;
-	int code = file_read(AT_FDCWD, path, SUBNET_FILE_MAX_BYTES, &text, &len, &err);
-
-	if (code == -ENOENT)
-		return;
-	if (!code)
-		code = subnet_file_parse(text, &node->old_file, &err);
-	if (code)
-		log_warning("Ignoring the old subnet file %s: %s", path, err.text);
-	node->has_old_file = !code;
 }
 
 /* ---- one daemon per network ---- */
@@ -137,165 +73,7 @@ static int lock_network(struct node *node, const struct netconf *conf, struct er
 	return 0;
 }
 
-/* ---- uplink ---- */
-
-static void log_uplink(const struct node *node, const struct uplink *uplink)
-{
-	char addr[IP_STRLEN];
-
-	IP_FOREACH_FAMILY (f) {
-		const char *v6 = f == IP_V6 ? "v6 " : "";
-
-		if (!ip_is_set(&uplink->addr[f]))
-			continue;
-		log_info("Using interface with name %s and %saddress %s", uplink->name, v6,
-			 ip_format(&uplink->addr[f], addr));
-		if (ip_is_set(&node->options->public_ip[f]))
-			log_info("Using %s as external address",
-				 ip_format(&uplink->public_ip[f], addr));
-		else
-			log_info("Defaulting external %saddress to interface address (%s)", v6,
-				 ip_format(&uplink->addr[f], addr));
-	}
-}
-
-/* Looks for the uplink that @conf needs. -EAGAIN: not yet, health says for what. */
-static int find_uplink(struct node *node, const struct netconf *conf, struct uplink *ret_uplink,
-		       struct err *err)
-{
-	struct uplink_world world = {0};
-	int code = uplink_world_read(reconciler_netlink(node->reconciler),
-				     &node->options->iface_can_reach, &world, err);
-
-	if (!code)
-		code = uplink_choose(node->options, conf->enabled, &world, ret_uplink, err);
-	uplink_world_done(&world);
-	if (!code) {
-		health_good(node->health, HEALTH_UPLINK);
-		*node->waiting_for = '\0';
-	}
-	return code;
-}
-
-/* No uplink (now): a NIC that is gone comes back, an address is on its way. What is
- * there works on, as long as the NIC itself is there. */
-static void wait_for_uplink(struct node *node, const struct err *err)
-{
-	const struct link *nic = reconciler_link(node->reconciler, DEVICE_UPLINK);
-
-	if (node->has_backend && nic && nic->up)
-		health_degraded(node->health, HEALTH_UPLINK, err->text);
-	else
-		health_missing(node->health, HEALTH_UPLINK, err->text);
-	if (strcmp(node->waiting_for, err->text))
-		log_warning("%s; waiting for it", err->text);
-	(void)snprintf(node->waiting_for, sizeof(node->waiting_for), "%s", err->text);
-}
-
-/* ---- backend ---- */
-
-/* The MACs of a vxlan backend: what our record says, what the device has, or one
- * that is always the same for this host. */
-static void keep_macs(struct node *node, struct backend *backend, const struct lease *record)
-{
-	IP_FOREACH_FAMILY (f) {
-		_cleanup_json_ json_t *data = NULL;
-		const struct link *seen;
-		const char *text = NULL;
-		char seed[160], ip[IP_STRLEN];
-		const char *published = record ? record->backend_data[f] : NULL;
-		struct mac *mac = &backend->vxlan.mac[f];
-
-		if (!backend->enabled[f])
-			continue;
-		if (node->has_backend && node->backend.ops == backend->ops) {
-			*mac = node->backend.vxlan.mac[f];
-			if (mac_is_unicast(mac))
-				continue;
-		}
-		if (published && !json_parse_object(published, strlen(published), "", &data, NULL))
-			(void)json_member_string(data, "VtepMAC", &text, NULL);
-		if (text && !mac_parse(text, mac) && mac_is_unicast(mac))
-			continue;
-		seen = reconciler_link(node->reconciler, backend->device[f]);
-		if (seen && !strcmp(seen->kind, "vxlan") && mac_is_unicast(&seen->mac)) {
-			*mac = seen->mac;
-			continue;
-		}
-		(void)snprintf(seed, sizeof(seed), "vtep %s %s", ip_family_name(f),
-			       ip_format(&backend->uplink.public_ip[f], ip));
-		*mac = mac_from_seed(seed);
-	}
-}
-
-static int name_devices(struct node *node, struct backend *backend, struct err *err)
-{
-	struct link link;
-	int slot;
-
-	IP_FOREACH_FAMILY (f) {
-		if (!backend->ops->device || !backend->ops->device(backend, f, &link))
-			continue;
-		slot = reconciler_device(node->reconciler, link.name);
-		if (slot < 0)
-			return err_sys(err, slot, "device %s", link.name);
-		backend->device[f] = (uint8_t)slot;
-	}
-	return 0;
-}
-
-static int probe_vxlan(struct node *node, struct err *err)
-{
-	char buf[NETLINK_MESSAGE_MAX] = {0};
-	int code = netlink_request(reconciler_netlink(node->reconciler),
-				   link_put_probe(buf, "vxlan"), NULL, NULL, NULL);
-
-	if (code != -EOPNOTSUPP)
-		return 0;
-	return err_set(err, code,
-		       "Backend vxlan: this kernel has no vxlan devices (kernel module vxlan)");
-}
-
-static struct lease make_attrs(const struct backend *backend)
-{
-	struct lease attrs = {0};
-
-	(void)snprintf(attrs.backend_type, sizeof(attrs.backend_type), "%s", backend->ops->type);
-	IP_FOREACH_FAMILY (f) {
-		if (!backend->enabled[f])
-			continue;
-		attrs.public_ip[f] = backend->uplink.public_ip[f];
-		if (backend->ops->publish)
-			attrs.backend_data[f] = backend->ops->publish(backend, f);
-	}
-	return attrs;
-}
-
-static int make_backend(struct node *node, const struct netconf *conf, const struct uplink *uplink,
-			struct backend *ret_backend, struct err *err)
-{
-	struct lease ids = {0}, record = {0};
-	struct backend backend;
-	int code = backend_make(conf, uplink, &backend, err);
-	bool found;
-
-	if (code)
-		return err_wrap(err, code, "%s", node->config_place);
-	backend.peer_filter = node->options->peer_filter;
-	code = backend.ops->device ? probe_vxlan(node, err) : 0;
-	if (!code)
-		code = name_devices(node, &backend, err);
-	if (code)
-		return code;
-	if (backend.ops == &backend_vxlan) {
-		memcpy(ids.public_ip, uplink->public_ip, sizeof(ids.public_ip));
-		found = node->store->ops->find_own(node->store, &ids, &record);
-		keep_macs(node, &backend, found ? &record : NULL);
-		lease_done(&record);
-	}
-	*ret_backend = backend;
-	return 0;
-}
+/* ---- config and uplink ---- */
 
 static bool share_a_device(const struct backend *a, const struct backend *b)
 {
@@ -349,7 +127,7 @@ static void set_claims(struct node *node)
 
 static void request_lease(struct node *node)
 {
-	struct lease attrs = make_attrs(&node->backend);
+	struct lease attrs = node_make_attrs(&node->backend);
 	struct store_request request = {
 		.conf = &node->conf,
 		.attrs = &attrs,
@@ -379,22 +157,27 @@ static void configure_with(struct node *node, struct netconf *conf)
 	struct uplink uplink;
 	struct backend backend;
 	struct err err;
-	int code = find_uplink(node, conf, &uplink, &err);
+	int code = node_find_uplink(node, conf, &uplink, &err);
 
+	if (code == -EINTR) { /* links come and go all the while */
+		loop_timer_set_sooner(node->uplink_timer, UPLINK_SETTLE_MS);
+		return;
+	}
 	if (code == -EAGAIN || (code == -ENODEV && node->has_backend)) {
-		wait_for_uplink(node, &err);
+		node_wait_for_uplink(node, &err);
 		return;
 	}
 	if (!code)
-		code = make_backend(node, conf, &uplink, &backend, &err);
+		code = node_make_backend(node, conf, &uplink, &backend, &err);
 	if (!code && !same_conf)
 		code = lock_network(node, conf, &err);
 	if (code) {
-		refuse(node, same_conf ? HEALTH_UPLINK : HEALTH_CONFIG, err.text);
+		refuse(node, !node->has_backend, same_conf ? HEALTH_UPLINK : HEALTH_CONFIG,
+		       err.text);
 		return;
 	}
 	if (!node->has_uplink || !uplink_equal(&uplink, &node->uplink))
-		log_uplink(node, &uplink);
+		node_log_uplink(node, &uplink);
 	node->uplink = uplink;
 	node->has_uplink = true;
 	if (!same_conf) {
@@ -472,7 +255,7 @@ static void on_config(const char *text, size_t len, const char *place, void *use
 			(void)err_wrap(&err, code, "%s", place);
 	}
 	if (code) {
-		refuse(node, HEALTH_CONFIG, err.text);
+		refuse(node, !node->has_conf && !node->has_first_conf, HEALTH_CONFIG, err.text);
 		netconf_done(&conf);
 		return;
 	}
@@ -591,7 +374,7 @@ static void on_settled(void *userdata)
 	else
 		health_good(node->health, HEALTH_KERNEL);
 	node_plan_drop_previous(node);
-	write_file(node);
+	node_file_write(node);
 	health_announce(node->health);
 	/* Replacing a rule takes the kernel 10 ms; until then the former one is in force. */
 	node_filter_activate(node);
@@ -622,12 +405,12 @@ int node_new(struct loop *loop, const struct options *options, struct health *he
 		return code;
 	}
 	node->uplink_timer = loop_timer_new(loop, on_uplink_timer, node);
-	node->file_timer = loop_timer_new(loop, write_file, node);
+	node->file_timer = loop_timer_new(loop, node_file_write, node);
 	node->filter_timer = loop_timer_new(loop, on_filter_timer, node);
 	node->peers = peers_new(node_plan_peer, node);
 	peers_set_usable(node->peers, node_plan_is_usable);
 	node->store = store_dir_new(loop, options->subnet_dir, node->peers, &store_events);
-	read_old_file(node);
+	node_file_read_old(node);
 	node->store->ops->describe(node->store, description, sizeof(description));
 	log_info("Created subnet manager: %s", description);
 	node->store->ops->start(node->store);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* node_internal.h - the node's insides, shared by node.c (config, uplink, lease) and
- * node_plan.c (what is wanted)
+/* node_internal.h - the node's insides, shared by node.c (config, lease, life), node_backend.c
+ * (uplink, backend), node_plan.c (what is wanted), node_filter.c and node_file.c
  */
 #pragma once
 
@@ -60,6 +60,26 @@ struct node {
 	int network_lock; /* abstract socket */
 	struct ip_net locked_network;
 };
+
+/* node_backend.c */
+/* Looks for the uplink that @conf needs. -EAGAIN: not yet; -ENODEV: no such interface. */
+int node_find_uplink(struct node *node, const struct netconf *conf, struct uplink *ret_uplink,
+		     struct err *err);
+void node_log_uplink(const struct node *node, const struct uplink *uplink);
+/* Says, once, what is waited for. */
+void node_wait_for_uplink(struct node *node, const struct err *err);
+/* The backend with its device slots and MACs. The kernel is not touched. */
+int node_make_backend(struct node *node, const struct netconf *conf, const struct uplink *uplink,
+		      struct backend *ret_backend, struct err *err);
+/* What this host publishes under @backend, without a subnet. Caller calls lease_done(). */
+struct lease node_make_attrs(const struct backend *backend);
+
+/* node_file.c */
+/* Reads what the last run left, for its subnet and network. */
+void node_file_read_old(struct node *node);
+/* Writes the file when it is not as it should be; tries again later when it cannot. Also a
+ * timer callback: @userdata is a struct node. */
+void node_file_write(void *userdata);
 
 /* node_plan.c */
 /* Devices, own entries and all peers are wanted anew. */

@@ -366,7 +366,16 @@ bool reconciler_has_filter(const struct reconciler *r, int device)
 
 void reconciler_want(struct reconciler *r, const struct entry *entry)
 {
+	char text[ENTRY_STRLEN];
+	bool had_conflicts = r->set.conflicts;
+
 	set_want(&r->set, entry);
+	if (!had_conflicts && r->set.conflicts && !r->conflict_logged) {
+		log_info("Two leases want different things of one entry (%s): the newer one "
+			 "counts",
+			 entry_format(entry, (const char(*)[IFNAMSIZ])r->names, text));
+		r->conflict_logged = true;
+	}
 }
 
 void reconciler_unwant(struct reconciler *r, const struct entry *entry)
@@ -382,6 +391,7 @@ void reconciler_want_begin(struct reconciler *r)
 void reconciler_want_end(struct reconciler *r)
 {
 	set_want_end(&r->set);
+	r->conflict_logged &= r->set.conflicts;
 }
 
 bool reconciler_has_conflicts(const struct reconciler *r)

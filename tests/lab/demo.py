@@ -240,6 +240,7 @@ def break_and_watch(screen, topo, pods, args):
         index = device and host.ifindex(device)
         with Watch(host.ns) as watch:
             host.ip(*lines)
+            watch.wait_quiet()
             wait_equal(host.overlay, before, timeout=5, what="restored")
             restored = not device or host.ifindex(device) != index
         stream.wait_flowing()

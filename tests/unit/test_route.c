@@ -171,7 +171,7 @@ static void test_queries(void **state)
 	(void)state;
 	assert_int_equal(msg->nlmsg_type, RTM_GETROUTE);
 	assert_int_equal(info->rtm_dst_len, 128);
-	msg = route_put_dump(clean(), IP_V4);
+	info = mnl_nlmsg_get_payload(route_put_dump(clean(), IP_V4));
 	assert_int_equal(info->rtm_family, 2);
 	assert_int_equal(info->rtm_table, RT_TABLE_MAIN);
 }

@@ -11,6 +11,8 @@ import struct
 import threading
 import time
 
+from .expect import wait_until
+
 NEWLINK, DELLINK = 16, 17
 NEWADDR, DELADDR, NEWROUTE, DELROUTE, NEWNEIGH, DELNEIGH = 20, 21, 24, 25, 28, 29
 _NLMSG = struct.Struct("=IHHII")
@@ -90,6 +92,17 @@ class Watch:
         self._stop = True
         self._thread.join()
         self._socket.close()
+
+    def wait_quiet(self, seconds=0.02, timeout=5.0):
+        """Waits until nothing has changed for so long. Looking at the host by ip(8) instead
+        would hold up the repair: all of that takes turns at one lock of the kernel."""
+        begun = time.monotonic()
+
+        def quiet():
+            last = self.events[-1].at if self.events else begun
+            return time.monotonic() - last > seconds
+
+        wait_until(quiet, timeout, "no more changes")
 
     def repair_ms(self, device):
         """Milliseconds from the loss (the first route's, or the device's) to the last
