@@ -88,7 +88,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	assert(copy && size < INT32_MAX);
 	if (size)
 		memcpy(copy, data, size);
-	for (const struct nlmsghdr *m = (const void *)copy; mnl_nlmsg_ok(m, left);
+	/* libmnl takes a length above INT_MAX for a negative one; no kernel says such. */
+	for (const struct nlmsghdr *m = (const void *)copy;
+	     mnl_nlmsg_ok(m, left) && m->nlmsg_len <= (uint32_t)left;
 	     m = mnl_nlmsg_next(m, &left)) {
 		try_link(m);
 		try_route(m);
