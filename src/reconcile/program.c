@@ -158,18 +158,43 @@ static const char *explain(const struct item *item, int code)
 	return strerror(-code);
 }
 
+/* Somebody put an IPv4 route in front of ours: fib_table_insert() replaces the first
+ * one of a destination and metric only, and calls ours a duplicate. */
+static void clear_the_way(struct reconciler *r, const struct item *item)
+{
+	char buf[NETLINK_MESSAGE_MAX] = {0};
+	struct route front = to_route(r, item, &item->seen);
+
+	if (item->has_seen && !entry_value_equal(&item->want, &item->seen))
+		(void)netlink_request(r->nl, route_put_delete(buf, &front), NULL, NULL, NULL);
+	r->need_dump = true;
+}
+
+/* Whether the failure is that of a kernel which has changed under our hands, so that
+ * another look helps; three times in a row it is a failure like others. */
+static bool is_raced(struct reconciler *r, struct item *item, int code)
+{
+	bool in_front = code == -EEXIST && item->refs && item->key.kind == ENTRY_ROUTE;
+
+	if ((code != -ENODEV && !in_front) || item->failures >= RACES_MAX)
+		return false;
+	item->failures++;
+	r->raced = true;
+	r->device[item->key.device].stale |= code == -ENODEV;
+	r->device[item->want.device].stale |= code == -ENODEV;
+	if (in_front)
+		clear_the_way(r, item);
+	return true;
+}
+
 static void failed(struct reconciler *r, struct item *item, int code)
 {
 	int64_t delay = reconciler_backoff_ms(item->failures);
 	struct entry entry = {.key = item->key, .value = item->refs ? item->want : item->seen};
 	char text[ENTRY_STRLEN], what[ENTRY_STRLEN + 16];
 
-	/* Rolled back for another's fault, or its device is going: look again. */
-	if (code == -EAGAIN || (code == -ENODEV && item->failures < RACES_MAX)) {
-		item->failures += code == -ENODEV;
-		r->device[item->key.device].stale |= code == -ENODEV;
-		r->device[item->want.device].stale |= code == -ENODEV;
-		r->raced |= code == -ENODEV;
+	/* Rolled back for another's fault, or to be looked at again. */
+	if (code == -EAGAIN || is_raced(r, item, code)) {
 		set_wait(&r->set, item, loop_now_ms() + reconciler_backoff_ms(0));
 		return;
 	}

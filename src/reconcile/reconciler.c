@@ -59,6 +59,14 @@ void reconciler_note_drift(struct reconciler *r)
 		r->drift_since_ms = loop_now_ms();
 }
 
+static bool has_drift(const struct reconciler *r)
+{
+	for (int kind = 0; kind < ENTRY_KIND_COUNT; kind++)
+		if (r->set.drifted[kind])
+			return true;
+	return r->drifted_devices;
+}
+
 /* One line for all that was repaired: "Repaired 1 device, 2 routes in 3 ms". */
 static void report_repairs(struct reconciler *r)
 {
@@ -69,13 +77,14 @@ static void report_repairs(struct reconciler *r)
 		n = (size_t)snprintf(text, sizeof(text), " %zu device%s,", r->drifted_devices,
 				     r->drifted_devices > 1 ? "s" : "");
 	for (int kind = 0; kind < ENTRY_KIND_COUNT; kind++) {
-		size_t count = r->set.drifted[kind];
+		size_t count = r->set.repaired[kind];
 
 		if (count)
 			n += (size_t)snprintf(text + n, sizeof(text) - n, " %zu %s,", count,
 					      entry_kind_name((enum entry_kind)kind, count > 1));
 		total += count;
-		r->set.drifted[kind] = 0;
+		r->set.drifted[kind] -= count;
+		r->set.repaired[kind] = 0;
 	}
 	if (total) {
 		text[n - 1] = '\0';
@@ -84,7 +93,8 @@ static void report_repairs(struct reconciler *r)
 	}
 	r->repairs += total;
 	r->drifted_devices = 0;
-	r->drift_since_ms = 0;
+	if (!has_drift(r))
+		r->drift_since_ms = 0;
 }
 
 static void read_monitor(struct reconciler *r, struct netlink *monitor,
@@ -126,14 +136,6 @@ static void dump_if_needed(struct reconciler *r)
 	}
 	if (r->need_dump)
 		loop_timer_set_sooner(r->retry_timer, 1000);
-}
-
-static bool has_drift(const struct reconciler *r)
-{
-	for (int kind = 0; kind < ENTRY_KIND_COUNT; kind++)
-		if (r->set.drifted[kind])
-			return true;
-	return r->drifted_devices;
 }
 
 static void settle(struct reconciler *r)

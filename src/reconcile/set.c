@@ -89,6 +89,8 @@ void set_want(struct set *set, const struct entry *entry)
 static void no_longer_wanted(struct set *set, struct item *item)
 {
 	set->wanted[item->key.kind]--;
+	set->drifted[item->key.kind] -= item->drifted;
+	item->drifted = false;
 	item->refs = 0;
 	item->confirmed = false;
 	item->failures = 0;
@@ -128,9 +130,20 @@ void set_want_end(struct set *set)
 /* A confirmed item is about to change by another's hand. */
 static void note_drift(struct set *set, struct item *item)
 {
-	if (item->confirmed)
+	if (item->confirmed && !item->drifted) {
 		set->drifted[item->key.kind]++;
+		item->drifted = true;
+	}
 	item->confirmed = false;
+}
+
+/* The item is as wanted. */
+static void confirm(struct set *set, struct item *item)
+{
+	set->repaired[item->key.kind] += item->drifted;
+	item->drifted = false;
+	item->confirmed = true;
+	item->failures = 0;
 }
 
 void set_see(struct set *set, const struct entry *entry, bool ours)
@@ -144,8 +157,7 @@ void set_see(struct set *set, const struct entry *entry, bool ours)
 	item->ours = ours;
 	item->seen = entry->value;
 	if (item->refs && entry_value_equal(&item->want, &item->seen)) {
-		item->confirmed = true;
-		item->failures = 0;
+		confirm(set, item);
 		set_unqueue(set, item);
 		return;
 	}
@@ -250,11 +262,11 @@ bool set_queues_empty(const struct set *set)
 void set_applied(struct set *set, struct item *item)
 {
 	set_unqueue(set, item);
-	item->failures = 0;
 	if (!item->refs) {
 		free_item(set, item);
 		return;
 	}
-	item->has_seen = item->ours = item->confirmed = true;
+	item->has_seen = item->ours = true;
 	item->seen = item->want;
+	confirm(set, item);
 }

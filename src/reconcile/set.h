@@ -28,6 +28,7 @@ struct item {
 	bool has_seen;
 	bool ours;      /* seen, and to be removed when unwanted */
 	bool confirmed; /* was as wanted since it was last wanted anew: a change now is drift */
+	bool drifted;   /* changed by another's hand, and not yet as wanted again */
 	bool queued;
 	uint8_t failures; /* in a row */
 	uint32_t want_round, seen_round;
@@ -40,7 +41,10 @@ struct set {
 	struct item *items;
 	struct item *queue[ENTRY_KIND_COUNT]; /* utlist */
 	struct item *waiting;                 /* failed, to be tried again at retry_ms */
-	size_t wanted[ENTRY_KIND_COUNT], drifted[ENTRY_KIND_COUNT];
+	size_t wanted[ENTRY_KIND_COUNT];
+	/* Entries that drifted, and those of them that are right again; whoever reports
+	 * repairs takes `repaired` off both. */
+	size_t drifted[ENTRY_KIND_COUNT], repaired[ENTRY_KIND_COUNT];
 	size_t n_waiting;
 	uint32_t want_round, seen_round;
 	bool conflicts; /* some item had owners of different mind: plan anew after a change */

@@ -218,7 +218,7 @@ static void on_subnet_event(struct dir *d, const struct inotify_event *event)
 	else
 		/* A file that is created empty and then filled is read, and complained
 		 * about, when it is closed. */
-		dir_load_record(d, event->name, true, !(event->mask & IN_CREATE));
+		(void)dir_load_record(d, event->name, true, !(event->mask & IN_CREATE));
 }
 
 static void lose(struct dir *d)

@@ -59,8 +59,8 @@ void dir_retry_later(struct dir *d);
 /* Reads one record. -ENOENT when it has gone; -EINVAL when it is none. */
 int dir_read_record(const struct dir *d, const char *key, struct lease *ret_lease, struct err *err);
 /* One record into the peer table. @live: it was written just now; @complain: say what
- * is wrong with it. */
-void dir_load_record(struct dir *d, const char *key, bool live, bool complain);
+ * is wrong with it. 0, or -errno: the peer is then what it was. */
+int dir_load_record(struct dir *d, const char *key, bool live, bool complain);
 /* Lists the directory into the peer table, and again later. 0 or -errno. */
 int dir_list(struct dir *d, bool names_only);
 void dir_list_later(struct dir *d, int64_t ms, bool names_only);

@@ -337,7 +337,7 @@ static int try_subnet(struct dir *d, const struct ip_net subnet[IP_FAMILY_COUNT]
 	if (!code)
 		adopt(d, &lease);
 	else if (code == -EEXIST)
-		dir_load_record(d, key, false, false); /* so that it counts as taken */
+		(void)dir_load_record(d, key, false, false); /* so that it counts as taken */
 	lease_done(&lease);
 	return code;
 }

@@ -98,23 +98,23 @@ static void load_failed(struct dir *d, const char *key, int code, bool complain,
 			    kept ? " (its last good record stays)" : "", err->text);
 }
 
-void dir_load_record(struct dir *d, const char *key, bool live, bool complain)
+int dir_load_record(struct dir *d, const char *key, bool live, bool complain)
 {
 	struct lease lease = {0};
 	struct err err;
 	int code;
 
 	if (*key == '.' || !strcmp(key, d->own_key))
-		return;
+		return 0;
 	code = lease_parse_key(key, lease.subnet, &err);
 	lease = (struct lease){0};
 	if (!code)
 		code = dir_read_record(d, key, &lease, &err);
 	if (code == -ENOENT)
-		return;
+		return code;
 	if (code) {
 		load_failed(d, key, code, complain, &err);
-		return;
+		return code;
 	}
 	lease.deadline_ms = deadline_of(d, key, &lease, live);
 	if (lease.deadline_ms >= 0) {
@@ -122,6 +122,7 @@ void dir_load_record(struct dir *d, const char *key, bool live, bool complain)
 		peers_put(d->store.peers, key, &lease);
 	}
 	lease_done(&lease);
+	return 0;
 }
 
 /* What one walk over the table finds: keys that are over, and when the next one is. */
@@ -149,17 +150,35 @@ static void find_expired(const char *key, const struct lease *lease, void *userd
 	(void)snprintf(x->key[x->n++], LEASE_KEY_MAX, "%s", key);
 }
 
+/* The deadline of a peer is over: its file may say otherwise. */
+static void expire(struct dir *d, const char *key, int64_t now_ms)
+{
+	int code = dir_load_record(d, key, false, false);
+	const struct lease *lease = peers_find(d->store.peers, key);
+
+	if (!lease || !lease->deadline_ms || lease->deadline_ms > now_ms)
+		return;
+	if (code && code != -ENOENT && is_io_error(code)) {
+		arm_expiry(d, now_ms + IO_RETRY_MS);
+		return;
+	}
+	log_info("Lease %s has expired", key);
+	peers_remove(d->store.peers, key);
+}
+
 void dir_on_expiry(void *dir)
 {
 	struct dir *d = dir;
 	struct expired x = {.now_ms = loop_now_ms()};
 
 	d->expiry_ms = 0;
+	/* Without the directory nobody can know who has renewed; listing it anew comes
+	 * back here. */
+	if (d->subnets_fd < 0 || d->list_needed)
+		return;
 	peers_each(d->store.peers, find_expired, &x);
-	for (size_t i = 0; i < x.n; i++) {
-		log_info("Lease %s has expired", x.key[i]);
-		peers_remove(d->store.peers, x.key[i]);
-	}
+	for (size_t i = 0; i < x.n; i++)
+		expire(d, x.key[i], x.now_ms);
 	free(x.key);
 	arm_expiry(d, x.next_ms);
 }
@@ -198,7 +217,7 @@ static int read_names(struct dir *d, bool names_only)
 	while ((e = readdir(dir))) {
 		own_listed |= !strcmp(e->d_name, d->own_key);
 		if (!names_only || !peers_keep(d->store.peers, e->d_name))
-			dir_load_record(d, e->d_name, false, !d->listed);
+			(void)dir_load_record(d, e->d_name, false, !d->listed);
 		errno = 0;
 	}
 	code = -errno;
@@ -247,6 +266,7 @@ int dir_list(struct dir *d, bool names_only)
 			    doubtful, peers_count(d->store.peers), d->path, CONFIRM_MS);
 	d->listed = true;
 	d->list_needed = false;
+	arm_expiry(d, loop_now_ms() + 1); /* finds the earliest deadline */
 	d->reopened &= doubtful > 0;
 	next = (loop_now_ms() - begin) * RELIST_SHARE;
 	if (d->unreadable)

@@ -142,9 +142,12 @@ def test_another_device_takes_the_name(vxlan, record_property):
     "route replace {net} via 192.168.64.254 dev eth0",
     "route replace blackhole {net}",
     "route replace {net} nexthop via 192.168.64.254 dev eth0 nexthop via 192.168.64.13 dev eth0",
+    "route prepend {net} via 192.168.64.254 dev eth0",
+    "route prepend blackhole {net}",
     "route flush dev flannel.1",
 ], ids=["neigh-deleted", "neigh-changed", "neigh-flushed", "route-deleted", "route-foreign",
-        "route-blackhole", "route-multipath", "routes-flushed"])
+        "route-blackhole", "route-multipath", "route-in-front", "blackhole-in-front",
+        "routes-flushed"])
 def test_an_entry_is_damaged(vxlan, command, record_property):
     # A flush goes on while anything is left, and says that it failed when we are quicker.
     vxlan.repairs(lambda: vxlan.h1.ip(vxlan.fill(command), force="flush" in command),

@@ -5,6 +5,7 @@
     -+------+------+- sw1
 """
 
+import json
 import os
 import shutil
 
@@ -101,6 +102,27 @@ def test_the_directory_is_moved_away_and_back(topo):
         follows_the_store(topo)
         stream.wait_flowing()
     assert stream.report.lost == 0, stream.report
+
+
+def test_nobody_expires_while_the_directory_is_away(topo):
+    """Who has renewed meanwhile can only be known when it is back."""
+    topo.start(CONFIG)
+    away = topo.store.path + ".away"
+    for n in (77, 78):
+        topo.store.put_peer(f"10.5.{n}.0-24", f"192.168.64.{n}", mac=f"02:00:00:00:00:{n}",
+                            expires_in=2)
+    for host in topo:
+        wait_until(lambda h=host: "10.5.78.0/24" in h.pod_routes())
+    os.rename(topo.store.path, away)
+    stays(lambda: all("10.5.77.0/24" in h.pod_routes() for h in topo), 3)
+    with open(os.path.join(away, "subnets", "10.5.77.0-24"), encoding="utf-8") as f:
+        renewed = {**json.load(f), "Expiration": "2099-01-01T00:00:00Z"}
+    with open(os.path.join(away, "subnets", "10.5.77.0-24"), "w", encoding="utf-8") as f:
+        json.dump(renewed, f)
+    os.rename(away, topo.store.path)
+    for host in topo:
+        wait_until(lambda h=host: "10.5.78.0/24" not in h.pod_routes(), 20)
+        assert "10.5.77.0/24" in host.pod_routes()
 
 
 def test_the_directory_does_not_exist_yet(topo):
