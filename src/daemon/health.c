@@ -100,16 +100,28 @@ void health_free(struct health *h)
 	free(h);
 }
 
+/* The first part in @condition, HEALTH_PART_COUNT: none. */
+static int first_part(const struct health *h, enum condition condition)
+{
+	int i = 0;
+
+	while (i < HEALTH_PART_COUNT && h->part[i].condition != condition)
+		i++;
+	return i;
+}
+
 /* Tells systemd in one line how things stand, when that has changed. */
 static void tell_status(struct health *h)
 {
 	char text[ERR_TEXT_MAX] = "ready", message[ERR_TEXT_MAX + 16];
+	int missing = first_part(h, MISSING), degraded = first_part(h, DEGRADED);
 
-	for (int i = HEALTH_PART_COUNT - 1; i >= 0; i--)
-		if (h->part[i].condition != GOOD)
-			(void)snprintf(text, sizeof(text), "%s%s: %.440s",
-				       h->part[i].condition == MISSING ? "waiting for " : "",
-				       part_names[i], h->part[i].what);
+	if (missing < HEALTH_PART_COUNT)
+		(void)snprintf(text, sizeof(text), "waiting for %s: %.440s", part_names[missing],
+			       h->part[missing].what);
+	else if (degraded < HEALTH_PART_COUNT)
+		(void)snprintf(text, sizeof(text), "%s: %.440s", part_names[degraded],
+			       h->part[degraded].what);
 	if (!strcmp(text, h->status))
 		return;
 	(void)snprintf(h->status, sizeof(h->status), "%s", text);

@@ -62,8 +62,7 @@ const struct link *reconciler_link(const struct reconciler *r, int device);
 /* The peer set of a device: its ENTRY_FILTER entries are elements of @set, which
  * exists. NULL: it does not (any more). */
 void reconciler_set_filter(struct reconciler *r, int device, const struct nft_set *set);
-
-/* Whether the set is there, as far as the kernel said. */
+/* False: there is none, or it has gone since. */
 bool reconciler_has_filter(const struct reconciler *r, int device);
 
 void reconciler_want(struct reconciler *r, const struct entry *entry);

@@ -197,7 +197,7 @@ static void put_record(const char *key, const char *public_ip, int64_t left_s)
 static struct lease get_record(const char *key)
 {
 	_cleanup_free_ char *text = NULL;
-	struct lease lease;
+	struct lease lease = {0};
 	size_t len;
 	struct err err;
 

@@ -456,10 +456,12 @@ static void test_filter(void **state)
 	n_filter_changed = 0;
 	run("nft delete table ip weft-flannel.1");
 	WAIT(n_filter_changed);
+	assert_false(reconciler_has_filter(r, vxlan));
 	settle();
 	struct nft_set set = make_set();
 	reconciler_set_filter(r, vxlan, &set);
 	WAIT(says("nft list set ip weft-flannel.1 peers", "192.0.2.3"));
+	assert_true(reconciler_has_filter(r, vxlan));
 }
 
 /* A set that is not there any more says nothing about routes. */
