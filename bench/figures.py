@@ -11,7 +11,6 @@ import ctypes
 import dataclasses
 import json
 import os
-import pathlib
 import shutil
 import signal
 import statistics
@@ -30,6 +29,7 @@ class Result:
     ok: bool | None  # None: nothing was promised
     beside: str  # the floor or the peer
     data: dict
+    noisy: bool = False  # the floor itself was beyond the goal: no verdict on us
 
 
 @dataclasses.dataclass
@@ -194,7 +194,7 @@ def repair(bench):
     world.check_complete(ns, [world.Peer(i) for i in range(REPAIR_PEERS)])
     for kind in REPAIR_KINDS:
         took = [ms(t) for t in repair_rounds(ns, kind, rounds)]
-        floor = repair_floor(kind, max(20, rounds // 4))
+        floor = repair_floor(kind, rounds)
         data = spread(took)
         yield Result(
             "repair: %s" % REPAIR_NAMES.get(kind, kind),
@@ -203,7 +203,8 @@ def repair(bench):
             data["p99"] < REPAIR_GOAL_MS,
             "floor p50 %.2f, p99 %.2f ms: who deletes it adds it again"
             % (floor["p50"], floor["p99"]),
-            {**data, "unit": "ms", "floor": floor, "peers": REPAIR_PEERS, "all": took},
+            {**data, "unit": "ms", "floor": floor, "peers": REPAIR_PEERS},
+            noisy=floor["p99"] >= REPAIR_GOAL_MS,
         )
     daemon.stop()
     ns.delete()
@@ -235,7 +236,7 @@ def appear_floor(bench, ns, rounds):
         requests.send(rtnl.encode([rtnl.change(e, ifindex, False) for e in peer.entries()]))
     os.close(fd)
     requests.close()
-    return statistics.median(took)
+    return spread([ms(t) for t in took])
 
 
 def appear_once(store, beside, monitor, peer, by_link):
@@ -271,7 +272,7 @@ def appear(bench):
     world.check_complete(ns, [world.Peer(i) for i in range(100 + rounds)])
     monitor.close()
     daemon.stop()
-    floor = ms(appear_floor(bench, ns, 50))
+    floor = appear_floor(bench, ns, rounds)
     ns.delete()
     data = spread(took)
     yield Result(
@@ -279,8 +280,10 @@ def appear(bench):
         "p50 %.2f, p99 %.2f ms" % (data["p50"], data["p99"]),
         "p50 < 1, p99 < 3 ms",
         data["p50"] < 1 and data["p99"] < 3,
-        "floor %.2f ms: rename, inotify, one send, one process" % floor,
+        "floor p50 %.2f, p99 %.2f ms: rename, inotify, one send, one process"
+        % (floor["p50"], floor["p99"]),
         {**data, "unit": "ms", "floor": floor},
+        noisy=floor["p99"] >= 3,
     )
 
 
@@ -506,7 +509,6 @@ class Pair:
         for i in (0, 1):
             world.set_uplink(self.hosts[i], 2 + i)
             with self.hosts[i].entered():
-                pathlib.Path("/proc/thread-self/net")  # the namespace is ours
                 _write("/proc/sys/net/ipv4/ip_forward", "1")
             self._add_pod(i)
         self.start()

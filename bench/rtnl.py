@@ -5,6 +5,7 @@ An entry is a small tuple, the same whether it comes from a dump or a notificati
 ("route", "10.1.0.0", 24, "10.1.0.0"), ("neigh", ip, mac), ("fdb", mac, remote),
 ("addr", ip, prefix length), each of one device, IPv4 only.
 """
+import contextlib
 import os
 import socket
 import struct
@@ -141,13 +142,18 @@ def encode(requests):
     return b"".join(out), len(out)
 
 
+def enlarge(sock, size):
+    with contextlib.suppress(PermissionError):  # only the first user namespace may
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
+
+
 class Requests:
     """A request socket; made in the network namespace that the thread is in."""
 
     def __init__(self):
         self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
         self.socket.setsockopt(SOL_NETLINK, NETLINK_STRICT_CHK, 1)
-        self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
+        enlarge(self.socket, 8 << 20)
         self.socket.bind((0, 0))
         self.socket.settimeout(10)
 
@@ -217,7 +223,7 @@ class Monitor:
 
     def __init__(self):
         self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
-        self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
+        enlarge(self.socket, 64 << 20)
         self.socket.bind((0, GROUPS))
 
     def read(self, timeout_s):

@@ -4,7 +4,7 @@
 
 Prints one line per figure with its goal and verdict, and what stands beside it: the
 floor of this machine or another way to the same end, taken in the same run. Exit code
-1 when a goal is missed. Needs root (or `unshare -Urnm`) and iproute2; iperf3 for `tcp`.
+1 when a goal is missed; "noise" where the floor itself was beyond it. Needs root (or `unshare -Urnm`) and iproute2; iperf3 for `tcp`.
 """
 import argparse
 import json
@@ -43,6 +43,8 @@ def find_binary():
 
 
 def verdict(result):
+    if result.ok is False and result.noisy:
+        return "noise"
     return {True: "ok", False: "MISSED", None: "-"}[result.ok]
 
 
@@ -95,12 +97,14 @@ def main():
     finally:
         world.cleanup(scratch)
     if args.json:
-        rows = [{"name": r.name, "value": r.value, "goal": r.goal, "ok": r.ok,
+        rows = [{"name": r.name, "value": r.value, "goal": r.goal, "verdict": verdict(r),
                  "beside": r.beside, **r.data} for r in results]
         document = {"machine": here, "quick": args.quick, "figures": rows}
         args.json.write_text(json.dumps(document, indent=1) + "\n")
-    missed = sum(r.ok is False for r in results)
-    print("%d figures, %d goals missed" % (len(results), missed))
+    verdicts = [verdict(r) for r in results]
+    missed = verdicts.count("MISSED")
+    print("%d figures, %d goals missed, %d lost in noise"
+          % (len(results), missed, verdicts.count("noise")))
     return 1 if missed else 0
 
 

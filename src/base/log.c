@@ -88,13 +88,16 @@ void log_write(char severity, const char *file, int line, const char *fmt, ...)
 	struct tm tm;
 	size_t n;
 	va_list ap;
+	static int pid; /* we never fork without exec: one system call is enough */
 
+	if (!pid)
+		pid = (int)getpid();
 	(void)clock_gettime(CLOCK_REALTIME, &now);
 	if (!localtime_r(&now.tv_sec, &tm))
 		memset(&tm, 0, sizeof(tm));
 	(void)snprintf(text, sizeof(text), "%c%02d%02d %02d:%02d:%02d.%06ld %7d %s:%d] ", severity,
 		       tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
-		       now.tv_nsec / 1000, (int)getpid(), base_name(file), line);
+		       now.tv_nsec / 1000, pid, base_name(file), line);
 	n = strlen(text);
 	va_start(ap, fmt);
 	(void)vsnprintf(text + n, sizeof(text) - n - 1, fmt, ap);

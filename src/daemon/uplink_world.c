@@ -93,8 +93,8 @@ static int read_defaults(struct netlink *nl, struct uplink_world *world, struct 
 		int r;
 
 		r = dump(nl, route_put_dump(buf, f), on_route, world, &world->n_defaults, err);
-		if (r == -EAFNOSUPPORT || r == -EOPNOTSUPP)
-			continue; /* a kernel without IPv6 */
+		if (r == -EAFNOSUPPORT || r == -EOPNOTSUPP || r == -ENOENT)
+			continue; /* a kernel without IPv6, a table without any route yet */
 		if (r < 0)
 			return err_wrap(err, r, "cannot list the %s routes", ip_family_name(f));
 	}

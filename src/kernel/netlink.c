@@ -119,6 +119,20 @@ static int parse_ack(const struct nlmsghdr *msg, const char **ret_text)
 	return ack->error;
 }
 
+/* The code (0: success) of an NLMSG_DONE: a dump that fails half-way ends like any other. */
+static int parse_done(const struct nlmsghdr *msg, const char **ret_text)
+{
+	int code = 0;
+
+	*ret_text = "";
+	if (mnl_nlmsg_get_payload_len(msg) < sizeof(code))
+		return 0;
+	memcpy(&code, mnl_nlmsg_get_payload(msg), sizeof(code));
+	if (msg->nlmsg_flags & NLM_F_ACK_TLVS)
+		(void)mnl_attr_parse(msg, sizeof(code), find_ext_text, ret_text);
+	return code < 0 ? code : 0;
+}
+
 static int set_kernel_error(struct err *err, int code, const char *text)
 {
 	return *text ? err_set(err, code, "%s (%s)", strerror(-code), text)
@@ -149,10 +163,14 @@ static int read_answers(struct netlink *nl, uint32_t seq, netlink_message_fn on_
 				code = parse_ack(m, &text);
 				return code ? set_kernel_error(err, code, text) : 0;
 			}
-			if (m->nlmsg_type == NLMSG_DONE)
+			if (m->nlmsg_type == NLMSG_DONE) {
+				code = parse_done(m, &text);
+				if (code)
+					return set_kernel_error(err, code, text);
 				return interrupted
 					       ? err_set(err, -EINTR, "changed while it was listed")
 					       : 0;
+			}
 			if (on_message && m->nlmsg_type >= NLMSG_MIN_TYPE)
 				on_message(m, userdata);
 		}

@@ -8,6 +8,15 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <string.h>
 
+/* Since Linux 6.3, newer than the headers that we build with: `nft destroy` is notified so. */
+enum {
+	MSG_DESTROYTABLE = 26,
+	MSG_DESTROYCHAIN,
+	MSG_DESTROYRULE,
+	MSG_DESTROYSET,
+	MSG_DESTROYSETELEM,
+};
+
 static uint8_t to_nfproto(enum ip_family family)
 {
 	return family == IP_V6 ? NFPROTO_IPV6 : NFPROTO_IPV4;
@@ -113,6 +122,13 @@ static void each_element(const struct nlmsghdr *msg, nft_element_fn on_element, 
 	}
 }
 
+bool nft_is_removal(const struct nlmsghdr *msg)
+{
+	unsigned type = msg->nlmsg_type & 0xff;
+
+	return type == NFT_MSG_DELSETELEM || type == MSG_DESTROYSETELEM;
+}
+
 enum nft_event nft_parse(const struct nlmsghdr *msg, const struct nft_set *set,
 			 nft_element_fn on_element, void *userdata)
 {
@@ -128,12 +144,13 @@ enum nft_event nft_parse(const struct nlmsghdr *msg, const struct nft_set *set,
 	switch (msg->nlmsg_type & 0xff) {
 	case NFT_MSG_NEWSETELEM:
 	case NFT_MSG_DELSETELEM:
+	case MSG_DESTROYSETELEM:
 		if (!is_string(find_attr(msg, NFTA_SET_ELEM_LIST_SET), set->name))
 			return NFT_OTHER;
 		each_element(msg, on_element, userdata);
-		return (msg->nlmsg_type & 0xff) == NFT_MSG_NEWSETELEM ? NFT_ELEMENT_ADDED
-								      : NFT_ELEMENT_REMOVED;
+		return nft_is_removal(msg) ? NFT_ELEMENT_REMOVED : NFT_ELEMENT_ADDED;
 	case NFT_MSG_DELTABLE:
+	case MSG_DESTROYTABLE:
 		return NFT_TABLE_REMOVED;
 	case NFT_MSG_NEWCHAIN:
 	case NFT_MSG_DELCHAIN:
@@ -142,6 +159,9 @@ enum nft_event nft_parse(const struct nlmsghdr *msg, const struct nft_set *set,
 	case NFT_MSG_NEWSET:
 	case NFT_MSG_DELSET:
 	case NFT_MSG_NEWTABLE:
+	case MSG_DESTROYCHAIN:
+	case MSG_DESTROYRULE:
+	case MSG_DESTROYSET:
 		return NFT_TABLE_CHANGED;
 	}
 	return NFT_OTHER;

@@ -37,6 +37,9 @@ enum nft_event {
 	NFT_TABLE_REMOVED,   /* with everything in it */
 	NFT_TABLE_CHANGED,   /* a set, chain or rule of it came, went or changed */
 };
+/* Whether the elements of this message are removed, for use inside nft_element_fn. */
+bool nft_is_removal(const struct nlmsghdr *msg);
+
 typedef void (*nft_element_fn)(const struct ip *ip, void *userdata);
 
 /* Reads a notification or a message of a dump, when it is about table and set of

@@ -11,7 +11,6 @@
 #include "base/log.h"
 
 #include <errno.h>
-#include <linux/netfilter/nf_tables.h>
 #include <linux/rtnetlink.h>
 
 static void see(struct reconciler *r, const struct entry *entry, bool ours, bool is_gone)
@@ -147,8 +146,7 @@ static void on_element(const struct ip *ip, void *userdata)
 static void filter_gone(struct reconciler *r, uint8_t slot)
 {
 	r->device[slot].has_filter = false;
-	set_see_begin(&r->set);
-	set_see_end(&r->set, ENTRY_FILTER, slot);
+	set_unsee_kind(&r->set, ENTRY_FILTER, slot); /* perhaps within a dump's round */
 }
 
 void observe_nft_message(const struct nlmsghdr *msg, void *reconciler)
@@ -157,8 +155,7 @@ void observe_nft_message(const struct nlmsghdr *msg, void *reconciler)
 
 	for (uint8_t slot = DEVICE_UPLINK + 1; slot < DEVICE_MAX; slot++) {
 		struct device *d = &r->device[slot];
-		struct seen_elements seen = {r, slot,
-					     (msg->nlmsg_type & 0xff) == NFT_MSG_DELSETELEM};
+		struct seen_elements seen = {r, slot, nft_is_removal(msg)};
 
 		if (!d->has_filter)
 			continue;
@@ -224,6 +221,9 @@ int observe_dump(struct reconciler *r, struct err *err)
 	for (enum ip_family f = IP_V4; f < IP_FAMILY_COUNT && !code; f++) {
 		memset(buf, 0, sizeof(buf));
 		code = dump(r, route_put_dump(buf, f), "routes", err);
+		/* A host without any route of a family may lack the table, too. */
+		if (code == -ENOENT)
+			code = 0;
 	}
 	for (uint8_t slot = DEVICE_UPLINK + 1; slot < DEVICE_MAX && !code; slot++)
 		if (r->device[slot].has_seen)

@@ -155,7 +155,7 @@ static void settle(struct reconciler *r)
 static void run(void *userdata)
 {
 	struct reconciler *r = userdata;
-	int64_t next_retry;
+	int64_t next_retry, entry_retry;
 	bool more;
 
 	read_monitor(r, r->monitor, observe_message);
@@ -182,7 +182,9 @@ static void run(void *userdata)
 	else if (!r->need_dump)
 		settle(r);
 	/* What failed in this very batch waits, too. */
-	next_retry = set_requeue_due(&r->set, loop_now_ms()) ?: next_retry;
+	entry_retry = set_requeue_due(&r->set, loop_now_ms());
+	if (entry_retry && (!next_retry || entry_retry < next_retry))
+		next_retry = entry_retry;
 	if (next_retry)
 		loop_timer_set_sooner(r->retry_timer, next_retry - loop_now_ms());
 }

@@ -180,6 +180,15 @@ void set_see_end(struct set *set, enum entry_kind kind, uint8_t device)
 			set_unsee(set, item);
 }
 
+void set_unsee_kind(struct set *set, enum entry_kind kind, uint8_t device)
+{
+	struct item *item, *tmp;
+
+	HASH_ITER (hh, set->items, item, tmp)
+		if (item->has_seen && item->key.kind == kind && item->key.device == device)
+			set_unsee(set, item);
+}
+
 void set_queue_device(struct set *set, uint8_t device)
 {
 	struct item *item, *tmp;

@@ -65,6 +65,8 @@ void set_unsee(struct set *set, struct item *item);
  * between begin and end is no longer seen. */
 void set_see_begin(struct set *set);
 void set_see_end(struct set *set, enum entry_kind kind, uint8_t device);
+/* Nothing of @kind on @device is seen any more; rounds go on. */
+void set_unsee_kind(struct set *set, enum entry_kind kind, uint8_t device);
 
 /* Queues every item that stands on @device, by key or value. */
 void set_queue_device(struct set *set, uint8_t device);

@@ -91,6 +91,7 @@ static void disconnect(struct dir *d)
 	d->list_needed = true;
 	d->reopened = d->listed;
 	loop_timer_stop(d->list_timer);
+	d->list_due_ms = 0;
 }
 
 static int open_and_watch(struct dir *d, struct err *err)
@@ -186,6 +187,7 @@ static void on_list_timer(void *userdata)
 	struct err config_err, err;
 	int code = 0, config_code;
 
+	d->list_due_ms = 0;
 	if (d->subnets_fd < 0)
 		return;
 	/* A file system that notifies nothing may also have a new config. */

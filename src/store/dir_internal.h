@@ -26,6 +26,7 @@ struct dir {
 	struct event *renew_timer;
 	int64_t retry_ms;
 	int64_t expiry_ms;          /* when expiry_timer fires; 0: not armed */
+	int64_t list_due_ms;        /* when list_timer fires; 0: not armed */
 	bool list_names_only;       /* what list_timer is to do */
 	bool listed;                /* the peer table was complete once */
 	bool list_needed;           /* nothing was listed since the directory was opened */

@@ -124,9 +124,11 @@ void dir_load_record(struct dir *d, const char *key, bool live, bool complain)
 	lease_done(&lease);
 }
 
+/* What one walk over the table finds: keys that are over, and when the next one is. */
 struct expired {
 	int64_t now_ms, next_ms;
-	char key[LEASE_KEY_MAX];
+	char (*key)[LEASE_KEY_MAX];
+	size_t n, cap;
 };
 
 static void find_expired(const char *key, const struct lease *lease, void *userdata)
@@ -135,31 +137,44 @@ static void find_expired(const char *key, const struct lease *lease, void *userd
 
 	if (!lease->deadline_ms)
 		return;
-	if (lease->deadline_ms <= x->now_ms)
-		(void)snprintf(x->key, sizeof(x->key), "%s", key);
-	else if (!x->next_ms || lease->deadline_ms < x->next_ms)
-		x->next_ms = lease->deadline_ms;
+	if (lease->deadline_ms > x->now_ms) {
+		if (!x->next_ms || lease->deadline_ms < x->next_ms)
+			x->next_ms = lease->deadline_ms;
+		return;
+	}
+	if (x->n == x->cap) {
+		x->cap = x->cap ? 2 * x->cap : 16;
+		x->key = mem_realloc(x->key, x->cap, sizeof(*x->key));
+	}
+	(void)snprintf(x->key[x->n++], LEASE_KEY_MAX, "%s", key);
 }
 
 void dir_on_expiry(void *dir)
 {
 	struct dir *d = dir;
-	struct expired x;
+	struct expired x = {.now_ms = loop_now_ms()};
 
 	d->expiry_ms = 0;
-	do {
-		x = (struct expired){.now_ms = loop_now_ms()};
-		peers_each(d->store.peers, find_expired, &x);
-		if (*x.key) {
-			log_info("Lease %s has expired", x.key);
-			peers_remove(d->store.peers, x.key);
-		}
-	} while (*x.key);
+	peers_each(d->store.peers, find_expired, &x);
+	for (size_t i = 0; i < x.n; i++) {
+		log_info("Lease %s has expired", x.key[i]);
+		peers_remove(d->store.peers, x.key[i]);
+	}
+	free(x.key);
 	arm_expiry(d, x.next_ms);
 }
 
 void dir_list_later(struct dir *d, int64_t ms, bool names_only)
 {
+	int64_t due = loop_now_ms() + ms;
+
+	/* What is due earlier stays, as a full listing when either asks for one: events
+	 * without end do not put it off. */
+	if (d->list_due_ms && d->list_due_ms <= due) {
+		d->list_names_only &= names_only;
+		return;
+	}
+	d->list_due_ms = due;
 	d->list_names_only = names_only;
 	loop_timer_set(d->list_timer, ms);
 }
@@ -218,7 +233,8 @@ int dir_list(struct dir *d, bool names_only)
 	if (code)
 		return code;
 
-	d->unreadable = false;
+	d->list_due_ms = 0;
+	d->unreadable &= names_only; /* known records are not read then */
 	/* Without an end, a list that broke off removes nothing. */
 	peers_list_begin(d->store.peers);
 	code = read_names(d, names_only);

@@ -13,7 +13,8 @@
 
 #include <cmocka.h>
 
-/* Calls @parse with @msg in memory of exactly its length, so that a sanitizer sees every
+/* Calls @parse with @msg in memory of exactly its length (but for the padding, which every
+ * message has room for), so that a sanitizer sees every
  * byte that is read behind its end: cut at each length, with each byte turned into each of
  * some values that matter as lengths. What comes out is not looked at. */
 static inline void messages_maul(const struct nlmsghdr *msg,
@@ -22,7 +23,7 @@ static inline void messages_maul(const struct nlmsghdr *msg,
 	static const uint8_t values[] = {0, 1, 3, 4, 5, 8, 0x7f, 0x80, 0xff};
 
 	for (uint32_t len = NLMSG_HDRLEN; len <= msg->nlmsg_len; len++) {
-		struct nlmsghdr *copy = malloc(len);
+		struct nlmsghdr *copy = calloc(1, NLMSG_ALIGN(len));
 
 		assert_non_null(copy);
 		memcpy(copy, msg, len);
@@ -32,7 +33,7 @@ static inline void messages_maul(const struct nlmsghdr *msg,
 	}
 	for (uint32_t at = NLMSG_HDRLEN; at < msg->nlmsg_len; at++)
 		for (size_t i = 0; i < sizeof(values); i++) {
-			struct nlmsghdr *copy = malloc(msg->nlmsg_len);
+			struct nlmsghdr *copy = calloc(1, NLMSG_ALIGN(msg->nlmsg_len));
 
 			assert_non_null(copy);
 			memcpy(copy, msg, msg->nlmsg_len);
