@@ -187,3 +187,61 @@ def test_a_network_without_our_subnet_is_told_and_not_applied(topo):
     topo.store.write_config(config())
     for host in topo:
         host.wait_readyz(200)
+
+
+DUAL = {"EnableIPv6": True, "IPv6Network": "fc00:5::/48"}
+
+
+@pytest.mark.needs("ipv6")
+@pytest.mark.parametrize("families", [DUAL, {**DUAL, "EnableIPv4": False}], ids=["dual", "ipv6"])
+def test_ipv6_routes_follow_each_change(make_topo, families):
+    """The kernel refuses an IPv6 route through the tunnel while the same prefix leads
+    elsewhere, since the gateway is inside of it."""
+    topo = make_topo(3, ipv6=True, ipv4="EnableIPv4" not in families)
+    topo.allow_log("W", "Ignoring lease")  # a host that is a moment later than the others
+    topo.start({**config(), **families})
+    pods = topo.pods()
+
+    def device_of_routes(host):
+        return {how.split(" dev ")[1].split()[0] for dst, how in host.pod_routes().items()
+                if ":" in dst}
+
+    for new, device in (
+        (config("host-gw"), "eth0"),
+        (config(), "flannel-v6.1"),
+        (config(DirectRouting=True), "eth0"),
+        (config(VNI=42), "flannel-v6.42"),
+        (config(), "flannel-v6.1"),
+    ):
+        topo.store.write_config({**new, **families})
+        for host in topo:
+            wait_until(lambda h=host, d=device: device_of_routes(h) == {d}, 5,
+                       f"{host.name}: IPv6 routes over {device}")
+            if device != "eth0":
+                wait_until(lambda h=host, d=device: d in h.overlay()["devices"]
+                           and len(h.overlay()["devices"]) == len(h.subnets()), 5,
+                           f"{host.name}: no device of before")
+            host.wait_readyz(200, r"^(?!.*warning)")
+        traffic.assert_all_to_all(pods)
+
+
+@pytest.mark.parametrize("old, new, devices", [
+    (config(), config(VNI=42), ["flannel.42"]),
+    (config(), config("host-gw"), []),
+    (config(), config("alloc"), []),
+], ids=["vni", "host-gw", "alloc"])
+def test_a_change_while_no_daemon_ran_leaves_nothing_of_before(make_topo, old, new, devices):
+    topo = make_topo(2)
+    topo.allow_log("W", "Ignoring lease")  # the other host's, until that one runs again
+    topo.start(old)
+    keys = topo.store.keys()
+    topo.stop()
+    topo.store.write_config(new)
+    for host in topo:
+        host.start_flanneld()
+    for host in topo:
+        wait_until(lambda h=host: list(h.overlay()["devices"]) == devices, 5,
+                   f"{host.name}: devices {devices}")
+        routes = host.pod_routes()
+        assert len(routes) == (0 if new["Backend"]["Type"] == "alloc" else 1), routes
+    assert topo.store.keys() == keys

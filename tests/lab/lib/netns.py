@@ -205,7 +205,7 @@ class Netns:
 
     def ip(self, *lines, force=False, tool="ip"):
         """ip(8) or bridge(8) commands in one batch; force goes on after one failed."""
-        cmd = [tool, "-n", self.name] + (["-force"] if force else []) + ["-batch", "-"]
+        cmd = tool.split() + ["-n", self.name] + (["-force"] if force else []) + ["-batch", "-"]
         done = subprocess.run(
             cmd, input="\n".join(lines) + "\n", capture_output=True, text=True, check=False
         )
