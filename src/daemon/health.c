@@ -29,6 +29,19 @@ static const char *const part_names[] = {
 };
 _Static_assert(ARRAY_SIZE(part_names) == HEALTH_PART_COUNT, "a name for each part");
 
+/* What each part waits for at first: the one before it. */
+static const char *const waits_for[] = {
+	[HEALTH_STORE] = "",
+	[HEALTH_CONFIG] = "waiting for the datastore",
+	[HEALTH_UPLINK] = "waiting for the network config",
+	[HEALTH_LEASE] = "waiting for the interface",
+	[HEALTH_PEERS] = "waiting for the lease",
+	[HEALTH_KERNEL] = "waiting for the peers",
+	[HEALTH_FILTER] = "",
+	[HEALTH_FILE] = "waiting for the kernel",
+};
+_Static_assert(ARRAY_SIZE(waits_for) == HEALTH_PART_COUNT, "a reason for each part");
+
 static int serve_healthz(char *text, size_t size, void *userdata)
 {
 	(void)userdata;
@@ -75,7 +88,7 @@ int health_new(struct loop *loop, const struct ip *ip, uint16_t port, struct hea
 	int code;
 
 	for (int i = 0; i < HEALTH_PART_COUNT; i++)
-		(void)snprintf(h->part[i].what, sizeof(h->part[i].what), "not there yet");
+		(void)snprintf(h->part[i].what, sizeof(h->part[i].what), "%s", waits_for[i]);
 	/* Good until they say otherwise. */
 	health_good(h, HEALTH_STORE);
 	health_good(h, HEALTH_FILTER);

@@ -174,21 +174,18 @@ static void adopt_next_conf(struct node *node, const struct backend *backend)
 static void configure_with(struct node *node, struct netconf *conf)
 {
 	bool same_conf = conf == &node->conf, same_backend;
-	struct uplink uplink;
 	struct backend backend;
 	struct err err;
-	int code = node_find_uplink(node, conf, &uplink, &err);
+	int code = node_find_uplink(node, conf, &err);
 
 	if (code == -EINTR) { /* links come and go all the while */
 		loop_timer_set_sooner(node->uplink_timer, UPLINK_SETTLE_MS);
 		return;
 	}
-	if (code == -EAGAIN || (code == -ENODEV && node->has_backend)) {
-		node_wait_for_uplink(node, &err);
+	if (code == -EAGAIN)
 		return;
-	}
 	if (!code)
-		code = node_make_backend(node, conf, &uplink, &backend, &err);
+		code = node_make_backend(node, conf, &backend, &err);
 	if (!code && !same_conf)
 		code = lock_network(node, conf, &err);
 	if (code) {
@@ -200,10 +197,6 @@ static void configure_with(struct node *node, struct netconf *conf)
 		       err.text);
 		return;
 	}
-	if (!node->has_uplink || !uplink_equal(&uplink, &node->uplink))
-		node_log_uplink(node, &uplink);
-	node->uplink = uplink;
-	node->has_uplink = true;
 	if (!same_conf)
 		adopt_next_conf(node, &backend);
 	same_backend = node->has_backend && backend_equal(&backend, &node->backend);
@@ -283,6 +276,8 @@ static void on_config(const char *text, size_t len, const char *place, void *use
 		log_warning("%s: there is no key %s; ignoring it", place, unknown);
 	if (conf.backend_defaulted)
 		log_info("%s names no Backend: taking vxlan", place);
+	if (!node->has_conf)
+		health_good(node->health, HEALTH_CONFIG);
 	netconf_done(&node->next_conf);
 	node->next_conf = conf;
 	node->has_next_conf = true;
@@ -319,6 +314,7 @@ static void on_synced(void *userdata)
 	node->synced = true;
 	health_good(node->health, HEALTH_PEERS);
 	node_plan_first(node);
+	node_sweep_devices(node);
 	reconciler_allow_removal(node->reconciler);
 }
 

@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-void node_log_uplink(const struct node *node, const struct uplink *uplink)
+static void log_choice(const struct node *node, const struct uplink *uplink)
 {
 	char addr[IP_STRLEN];
 
@@ -35,37 +35,76 @@ void node_log_uplink(const struct node *node, const struct uplink *uplink)
 	}
 }
 
-/* Looks for the uplink that @conf needs. -EAGAIN: not yet, health says for what. */
-int node_find_uplink(struct node *node, const struct netconf *conf, struct uplink *ret_uplink,
-		     struct err *err)
-{
-	struct uplink_world world = {0};
-	int code = uplink_world_read(reconciler_netlink(node->reconciler),
-				     &node->options->iface_can_reach, &world, err);
-
-	if (!code)
-		code = uplink_choose(node->options, conf->enabled, &world, ret_uplink, err);
-	uplink_world_done(&world);
-	if (!code) {
-		health_good(node->health, HEALTH_UPLINK);
-		*node->waiting_for = '\0';
-	}
-	return code;
-}
-
-/* No uplink (now): a NIC that is gone comes back, an address is on its way. What is
- * there works on, as long as the NIC itself is there. */
-void node_wait_for_uplink(struct node *node, const struct err *err)
+/* Whether the addresses that our tunnels end at are still on a NIC that is up. */
+static bool uplink_lives(const struct node *node, const struct uplink_world *world)
 {
 	const struct link *nic = reconciler_link(node->reconciler, DEVICE_UPLINK);
 
-	if (node->has_backend && nic && nic->up)
+	if (!node->has_backend || !nic || !nic->up)
+		return false;
+	IP_FOREACH_FAMILY (f) {
+		bool found = !ip_is_set(&node->uplink.addr[f]);
+
+		for (size_t i = 0; i < world->n_addrs && !found; i++)
+			found = world->addrs[i].ifindex == nic->ifindex &&
+				ip_equal(&world->addrs[i].net.ip, &node->uplink.addr[f]);
+		if (!found)
+			return false;
+	}
+	return true;
+}
+
+/* Nothing to choose (now): a NIC that is gone comes back, an address is on its way. What
+ * is there works on, as long as its addresses are. */
+static void wait_for_uplink(struct node *node, const struct uplink_world *world,
+			    const struct err *err)
+{
+	if (uplink_lives(node, world))
 		health_degraded(node->health, HEALTH_UPLINK, err->text);
 	else
 		health_missing(node->health, HEALTH_UPLINK, err->text);
 	if (strcmp(node->waiting_for, err->text))
-		log_warning("%s; waiting for it", err->text);
+		log_warning("%s%s; waiting for it", node->has_backend ? "The uplink is gone: " : "",
+			    err->text);
 	(void)snprintf(node->waiting_for, sizeof(node->waiting_for), "%s", err->text);
+}
+
+/* Says what is new about the uplink. */
+static void log_uplink(const struct node *node, const struct uplink *uplink)
+{
+	const struct uplink *old = &node->uplink;
+
+	if (node->has_uplink && old->mtu != uplink->mtu && !strcmp(old->name, uplink->name))
+		log_info("The MTU of %s is %u now, it was %u; pods that are there keep theirs",
+			 uplink->name, uplink->mtu, old->mtu);
+	if (!node->has_uplink || *node->waiting_for || strcmp(old->name, uplink->name) ||
+	    memcmp(old->addr, uplink->addr, sizeof(old->addr)) ||
+	    memcmp(old->public_ip, uplink->public_ip, sizeof(old->public_ip)))
+		log_choice(node, uplink);
+}
+
+int node_find_uplink(struct node *node, const struct netconf *conf, struct err *err)
+{
+	struct uplink_world world = {0};
+	struct uplink uplink;
+	int code = uplink_world_read(reconciler_netlink(node->reconciler),
+				     &node->options->iface_can_reach, &world, err);
+
+	if (!code)
+		code = uplink_choose(node->options, conf->enabled, &world, &uplink, err);
+	if (code == -EAGAIN || (code == -ENODEV && node->has_backend)) {
+		wait_for_uplink(node, &world, err);
+		code = -EAGAIN;
+	}
+	uplink_world_done(&world);
+	if (code)
+		return code;
+	log_uplink(node, &uplink);
+	health_good(node->health, HEALTH_UPLINK);
+	*node->waiting_for = '\0';
+	node->uplink = uplink;
+	node->has_uplink = true;
+	return 0;
 }
 
 /* The MACs of a vxlan backend: what our record says, what the device has, or one
@@ -118,6 +157,45 @@ static int name_devices(struct node *node, struct backend *backend, struct err *
 	return 0;
 }
 
+/* By its alias a device of ours is known after a restart, whatever the config says by
+ * then. */
+void node_device_alias(const struct ip_net *network, char alias[LINK_ALIAS_MAX])
+{
+	char text[IP_NET_STRLEN];
+
+	(void)snprintf(alias, LINK_ALIAS_MAX, "weft %s", ip_net_format(network, text));
+}
+
+static bool has_our_alias(const struct node *node, const struct link *link)
+{
+	char alias[LINK_ALIAS_MAX];
+
+	IP_FOREACH_FAMILY (f) {
+		const struct ip_net *networks[] = {&node->conf.range[f].network,
+						   &node->old_file.network[f]};
+
+		for (size_t i = 0; i < ARRAY_SIZE(networks); i++) {
+			node_device_alias(networks[i], alias);
+			if (ip_net_is_set(networks[i]) && !strcmp(alias, link->alias))
+				return true;
+		}
+	}
+	return false;
+}
+
+void node_sweep_devices(struct node *node)
+{
+	struct uplink_world world = {0};
+	const struct ip nowhere = {0};
+
+	if (!uplink_world_read(reconciler_netlink(node->reconciler), &nowhere, &world, NULL))
+		for (size_t i = 0; i < world.n_links; i++)
+			if (has_our_alias(node, &world.links[i]) &&
+			    reconciler_disown(node->reconciler, &world.links[i]))
+				node_filter_sweep(&world.links[i]);
+	uplink_world_done(&world);
+}
+
 static int probe_vxlan(struct node *node, struct err *err)
 {
 	char buf[NETLINK_MESSAGE_MAX] = {0};
@@ -145,12 +223,12 @@ struct lease node_make_attrs(const struct backend *backend)
 	return attrs;
 }
 
-int node_make_backend(struct node *node, const struct netconf *conf, const struct uplink *uplink,
-		      struct backend *ret_backend, struct err *err)
+int node_make_backend(struct node *node, const struct netconf *conf, struct backend *ret_backend,
+		      struct err *err)
 {
 	struct lease ids = {0}, record = {0};
 	struct backend backend;
-	int code = backend_make(conf, uplink, &backend, err);
+	int code = backend_make(conf, &node->uplink, &backend, err);
 	bool found;
 
 	if (code)
@@ -162,7 +240,7 @@ int node_make_backend(struct node *node, const struct netconf *conf, const struc
 	if (code)
 		return code;
 	if (backend.ops == &backend_vxlan) {
-		memcpy(ids.public_ip, uplink->public_ip, sizeof(ids.public_ip));
+		memcpy(ids.public_ip, node->uplink.public_ip, sizeof(ids.public_ip));
 		found = node->store->ops->find_own(node->store, &ids, &record);
 		keep_macs(node, &backend, found ? &record : NULL);
 		lease_done(&record);

@@ -133,6 +133,15 @@ void node_filter_check(struct node *node)
 	}
 }
 
+void node_filter_sweep(const struct link *link)
+{
+	struct peer_filter filter =
+		peer_filter_for(link->name, (enum ip_family)link->vxlan.local.family,
+				link->vxlan.port, link->vxlan.vni);
+
+	(void)peer_filter_remove(&filter, NULL);
+}
+
 void node_filter_done(struct node *node)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(node->filter); i++)

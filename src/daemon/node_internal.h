@@ -62,15 +62,17 @@ struct node {
 };
 
 /* node_backend.c */
-/* Looks for the uplink that @conf needs. -EAGAIN: not yet; -ENODEV: no such interface. */
-int node_find_uplink(struct node *node, const struct netconf *conf, struct uplink *ret_uplink,
-		     struct err *err);
-void node_log_uplink(const struct node *node, const struct uplink *uplink);
-/* Says, once, what is waited for. */
-void node_wait_for_uplink(struct node *node, const struct err *err);
-/* The backend with its device slots and MACs. The kernel is not touched. */
-int node_make_backend(struct node *node, const struct netconf *conf, const struct uplink *uplink,
-		      struct backend *ret_backend, struct err *err);
+/* Chooses node->uplink for the families of @conf, and says what is new. -EAGAIN: there is
+ * none yet, which was said and is in health; -ENODEV: no such interface. */
+int node_find_uplink(struct node *node, const struct netconf *conf, struct err *err);
+/* The backend over node->uplink, with its device slots and MACs. The kernel is not
+ * touched. */
+int node_make_backend(struct node *node, const struct netconf *conf, struct backend *ret_backend,
+		      struct err *err);
+/* The alias of our devices in cluster network @network. */
+void node_device_alias(const struct ip_net *network, char alias[LINK_ALIAS_MAX]);
+/* Devices that an earlier run left, under another config, are ours to remove. */
+void node_sweep_devices(struct node *node);
 /* What this host publishes under @backend, without a subnet. Caller calls lease_done(). */
 struct lease node_make_attrs(const struct backend *backend);
 
@@ -108,4 +110,6 @@ void node_filter_unwant(struct node *node, uint8_t device);
 void node_filter_activate(struct node *node);
 /* Somebody touched a table: restores what is not as it was. */
 void node_filter_check(struct node *node);
+/* Removes the filter of a device that an earlier run left. */
+void node_filter_sweep(const struct link *link);
 void node_filter_done(struct node *node);

@@ -29,7 +29,7 @@ static const struct backend *backend_for(const struct node *node, const struct l
  * away, whoever claims it. */
 static bool is_sane(const struct node *node, const struct lease *peer, char *why, size_t size)
 {
-	char subnet[IP_NET_STRLEN], network[IP_NET_STRLEN];
+	char subnet[IP_NET_STRLEN], network[IP_NET_STRLEN], ip[IP_STRLEN];
 
 	IP_FOREACH_FAMILY (f) {
 		const struct ip_net *net = &peer->subnet[f];
@@ -40,6 +40,16 @@ static bool is_sane(const struct node *node, const struct lease *peer, char *why
 		    ip_net_overlaps(net, &node->own.subnet[f])) {
 			(void)snprintf(why, size, "%s overlaps our own subnet",
 				       ip_net_format(net, subnet));
+			return false;
+		}
+		if (!ip_is_global_unicast(&peer->public_ip[f])) {
+			(void)snprintf(why, size, "its public IP %s is no host's address",
+				       ip_format(&peer->public_ip[f], ip));
+			return false;
+		}
+		if (ip_equal(&peer->public_ip[f], &node->backend.uplink.public_ip[f])) {
+			(void)snprintf(why, size, "its public IP %s is our own",
+				       ip_format(&peer->public_ip[f], ip));
 			return false;
 		}
 		if (!ip_net_contains_net(&node->conf.range[f].network, net)) {
@@ -64,6 +74,9 @@ static struct plan plan_peer(const struct node *node, const char *key, const str
 	if (!is_sane(node, peer, why, sizeof(why))) {
 		if (complain)
 			log_warning("Ignoring lease %s: %s", key, why);
+	} else if (!backend && !strcmp(peer->backend_type, node->backend.ops->type)) {
+		if (complain)
+			log_warning("Ignoring lease %s: its VNI is not ours", key);
 	} else if (!backend) {
 		if (complain)
 			log_warning("Ignoring lease %s: its backend is %s, ours %s", key,
@@ -250,6 +263,7 @@ void node_plan_devices(struct node *node, const struct backend *before)
 		if (!node->backend.device[f] ||
 		    !node->backend.ops->device(&node->backend, f, &link))
 			continue;
+		node_device_alias(&node->conf.range[f].network, link.alias);
 		reconciler_want_link(node->reconciler, node->backend.device[f], &link,
 				     tx_checksum_of(node->options));
 		node_filter_want(node, node->backend.device[f], &link);

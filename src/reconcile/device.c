@@ -88,6 +88,9 @@ void device_on_link(struct reconciler *r, const struct link *link)
 		 * without a word: fib_sync_down_dev(). It may be up again by now. */
 		if (same_index && !link->up)
 			r->need_dump = true;
+		/* Perhaps it was what stood in the way of ours. */
+		if (d->failures && !strcmp(link->kind, "vxlan"))
+			d->retry_ms = 0;
 	}
 }
 
@@ -98,15 +101,17 @@ static void on_link_answer(const struct nlmsghdr *msg, void *userdata)
 	(void)link_parse(msg, link);
 }
 
-/* The device as it is, by name or (NULL) by index. False: there is none. */
-static bool ask(struct reconciler *r, const char *name, int ifindex, struct link *ret_link)
+/* The device as it is, by name or (NULL) by index. 0; -ENODEV: there is none; other -errno:
+ * who knows. */
+static int ask(struct reconciler *r, const char *name, int ifindex, struct link *ret_link)
 {
 	char buf[NETLINK_MESSAGE_MAX] = {0};
+	int code;
 
 	*ret_link = (struct link){0};
-	return !netlink_request(r->nl, link_put_get(buf, name, ifindex), on_link_answer, ret_link,
-				NULL) &&
-	       ret_link->ifindex;
+	code = netlink_request(r->nl, link_put_get(buf, name, ifindex), on_link_answer, ret_link,
+			       NULL);
+	return code ? code : ret_link->ifindex ? 0 : -ENODEV;
 }
 
 /* The device that we knew is no longer there under its name. */
@@ -115,7 +120,8 @@ static void lost(struct reconciler *r, uint8_t slot)
 	struct device *d = &r->device[slot];
 	struct link link;
 
-	if (d->managed && ask(r, NULL, d->seen.ifindex, &link)) {
+	if (d->managed && d->wanted && !ask(r, NULL, d->seen.ifindex, &link) &&
+	    !strcmp(link.kind, d->want.kind)) {
 		/* Under another name it would only stand in the way of the new one. */
 		note_device_drift(r, d, "somebody renamed it");
 		delete_by_ifindex(r, d->seen.ifindex);
@@ -130,12 +136,16 @@ void device_refresh(struct reconciler *r, uint8_t slot)
 {
 	struct device *d = &r->device[slot];
 	struct link link;
-	bool exists = ask(r, d->name, 0, &link);
+	int code = ask(r, d->name, 0, &link);
 
 	d->stale = false;
-	if (d->has_seen && (!exists || link.ifindex != d->seen.ifindex))
+	if (code && code != -ENODEV) {
+		r->need_dump = true;
+		return;
+	}
+	if (d->has_seen && (code || link.ifindex != d->seen.ifindex))
 		lost(r, slot);
-	if (exists)
+	if (!code)
 		seen(r, slot, &link);
 }
 
@@ -162,11 +172,43 @@ static int change(struct reconciler *r, const struct device *d, bool vxlan, stru
 	return netlink_request(r->nl, msg, NULL, NULL, err);
 }
 
+struct rival {
+	const struct link *want;
+	char name[IFNAMSIZ];
+};
+
+static void find_rival(const struct nlmsghdr *msg, void *userdata)
+{
+	struct rival *rival = userdata;
+	struct link link;
+
+	if (!link_parse(msg, &link) && !strcmp(link.kind, "vxlan") &&
+	    link.vxlan.vni == rival->want->vxlan.vni && link.vxlan.port == rival->want->vxlan.port)
+		memcpy(rival->name, link.name, sizeof(rival->name));
+}
+
+/* Names who has the VNI or the port that our device needs. */
+static int explain_busy(struct reconciler *r, const struct device *d, int code, struct err *err)
+{
+	char buf[NETLINK_MESSAGE_MAX] = {0};
+	struct rival rival = {.want = &d->want};
+
+	if (code == -EADDRINUSE)
+		return err_set(err, code, "UDP port %u is in use by a program of this host",
+			       d->want.vxlan.port);
+	(void)netlink_dump(r->nl, link_put_dump(buf), find_rival, &rival, NULL);
+	return *rival.name ? err_set(err, code, "device %s has VNI %u on port %u already",
+				     rival.name, d->want.vxlan.vni, d->want.vxlan.port)
+			   : code;
+}
+
 static int create(struct reconciler *r, const struct device *d, struct err *err)
 {
 	char buf[NETLINK_MESSAGE_MAX] = {0}, mac[MAC_STRLEN], local[IP_STRLEN];
 	int code = netlink_request(r->nl, link_put_create_vxlan(buf, &d->want), NULL, NULL, err);
 
+	if (code == -EEXIST || code == -EADDRINUSE)
+		return explain_busy(r, d, code, err);
 	if (code == -EOPNOTSUPP)
 		return err_set(err, code, "this kernel has no vxlan devices (modprobe vxlan)");
 	if (!code)
@@ -181,7 +223,10 @@ static int recreate(struct reconciler *r, uint8_t slot, const char *why, struct 
 {
 	struct device *d = &r->device[slot];
 
-	log_info("Device %s has %s: re-creating it", d->name, why);
+	if (strcmp(d->seen.kind, d->want.kind))
+		log_warning("Device %s is somebody else's (%s): replacing it", d->name, why);
+	else
+		log_info("Device %s has %s: re-creating it", d->name, why);
 	delete_by_ifindex(r, d->seen.ifindex);
 	gone(r, slot, false);
 	return create(r, d, err);

@@ -320,6 +320,17 @@ void reconciler_unwant_link(struct reconciler *r, int device)
 	reconciler_kick(r);
 }
 
+bool reconciler_disown(struct reconciler *r, const struct link *link)
+{
+	int slot = reconciler_device(r, link->name);
+
+	if (slot < 0 || r->device[slot].wanted)
+		return false;
+	r->device[slot].want = *link;
+	reconciler_unwant_link(r, slot);
+	return true;
+}
+
 const struct link *reconciler_link(const struct reconciler *r, int device)
 {
 	return r->device[device].has_seen ? &r->device[device].seen : NULL;

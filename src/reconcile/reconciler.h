@@ -56,6 +56,9 @@ void reconciler_want_link(struct reconciler *r, int device, const struct link *w
 			  int tx_checksum);
 /* The device is to go, once nothing that is wanted stands on it. */
 void reconciler_unwant_link(struct reconciler *r, int device);
+/* A device that an earlier run made: unless it is wanted, it goes as one that no longer
+ * is. Whether it goes. */
+bool reconciler_disown(struct reconciler *r, const struct link *link);
 /* The device as the kernel has it now; NULL: none. */
 const struct link *reconciler_link(const struct reconciler *r, int device);
 

@@ -368,6 +368,7 @@ struct store *store_dir_new(struct loop *loop, const char *path, struct peers *p
 	d->path = mem_strdup(path);
 	d->config_watch = d->subnets_watch = d->subnets_fd = -1;
 	d->retry_ms = RETRY_FIRST_MS;
+	d->unreadable_retry_ms = DIR_IO_RETRY_MS;
 	d->inotify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	d->clock_fd = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK | TFD_CLOEXEC);
 	if (d->inotify_fd >= 0)

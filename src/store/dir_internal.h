@@ -12,6 +12,8 @@
 
 #define DIR_LEASE_TIME_S      86400
 #define DIR_CLOCK_TOLERANCE_S 5
+#define DIR_IO_RETRY_MS       2000     /* first delay before what could not be read is read again */
+#define DIR_TEMP_PREFIX       ".weft-" /* files in the making */
 
 struct dir {
 	struct store store; /* first */
@@ -33,8 +35,10 @@ struct dir {
 	bool synced;                /* and the owner knows it */
 	char problem[ERR_TEXT_MAX]; /* last reported; "": none */
 	bool reopened;              /* it was away: the next list may be half of the truth */
-	bool unreadable;            /* some record could not be read */
-	char *config;               /* last text reported */
+	size_t unreadable;          /* records that could not be read since the last full list */
+	char unreadable_why[160];   /* the first of them */
+	int64_t unreadable_retry_ms;
+	char *config; /* last text reported */
 
 	bool acquiring; /* a lease was asked for */
 	bool has_own;

@@ -38,7 +38,8 @@ static uint64_t random_u64(void)
 
 static void temp_name(char buf[TEMP_NAME_MAX])
 {
-	(void)snprintf(buf, TEMP_NAME_MAX, ".weft-%016llx", (unsigned long long)random_u64());
+	(void)snprintf(buf, TEMP_NAME_MAX, DIR_TEMP_PREFIX "%016llx",
+		       (unsigned long long)random_u64());
 }
 
 static int write_all(int fd, const char *text)

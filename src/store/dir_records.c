@@ -16,10 +16,11 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define RELIST_MS    60000 /* the whole directory, at least: for file systems without inotify */
 #define RELIST_SHARE 1000  /* listing may take this part of the time */
-#define IO_RETRY_MS  2000
+#define TEMP_AGE_S   3600
 #define CONFIRM_MS   2000 /* from a doubtful list to the second one */
 
 int dir_read_record(const struct dir *d, const char *key, struct lease *ret_lease, struct err *err)
@@ -76,7 +77,8 @@ static int64_t deadline_of(const struct dir *d, const char *key, const struct le
 /* The file could not be read, which says nothing about the record. */
 static bool is_io_error(int code)
 {
-	return code != -EINVAL && code != -EFBIG && code != -ELOOP;
+	return code != -EINVAL && code != -EFBIG && code != -ELOOP && code != -ENXIO &&
+	       code != -ENODEV;
 }
 
 static void load_failed(struct dir *d, const char *key, int code, bool complain,
@@ -86,13 +88,10 @@ static void load_failed(struct dir *d, const char *key, int code, bool complain,
 	bool kept = peers_keep(d->store.peers, key);
 
 	if (is_io_error(code)) {
-		char problem[ERR_TEXT_MAX];
-
-		(void)snprintf(problem, sizeof(problem), "%.250s/subnets: %.180s; trying again",
-			       d->path, err->text);
-		dir_set_problem(d, problem);
-		d->unreadable = true;
-		dir_list_later(d, IO_RETRY_MS, false);
+		if (!d->unreadable++)
+			(void)snprintf(d->unreadable_why, sizeof(d->unreadable_why), "%.155s",
+				       err->text);
+		dir_list_later(d, d->unreadable_retry_ms, false);
 	} else if (complain)
 		log_warning("Ignoring %s/subnets/%s%s: %s", d->path, key,
 			    kept ? " (its last good record stays)" : "", err->text);
@@ -159,7 +158,7 @@ static void expire(struct dir *d, const char *key, int64_t now_ms)
 	if (!lease || !lease->deadline_ms || lease->deadline_ms > now_ms)
 		return;
 	if (code && code != -ENOENT && is_io_error(code)) {
-		arm_expiry(d, now_ms + IO_RETRY_MS);
+		arm_expiry(d, now_ms + DIR_IO_RETRY_MS);
 		return;
 	}
 	log_info("Lease %s has expired", key);
@@ -198,6 +197,16 @@ void dir_list_later(struct dir *d, int64_t ms, bool names_only)
 	loop_timer_set(d->list_timer, ms);
 }
 
+/* What a daemon that was killed left half done; a living one is done in a moment. */
+static void sweep_temp(const struct dir *d, const char *name)
+{
+	struct stat st;
+
+	if (!fstatat(d->subnets_fd, name, &st, AT_SYMLINK_NOFOLLOW) &&
+	    st.st_mtime < dir_wall_now_s() - TEMP_AGE_S)
+		(void)unlinkat(d->subnets_fd, name, 0);
+}
+
 /* Every name in DIR/subnets to the peer table. 0 or -errno. */
 static int read_names(struct dir *d, bool names_only)
 {
@@ -215,6 +224,8 @@ static int read_names(struct dir *d, bool names_only)
 	}
 	errno = 0;
 	while ((e = readdir(dir))) {
+		if (!strncmp(e->d_name, DIR_TEMP_PREFIX, strlen(DIR_TEMP_PREFIX)))
+			sweep_temp(d, e->d_name);
 		own_listed |= !strcmp(e->d_name, d->own_key);
 		if (!names_only || !peers_keep(d->store.peers, e->d_name))
 			(void)dir_load_record(d, e->d_name, false, !d->listed);
@@ -242,10 +253,26 @@ static int check_identity(const struct dir *d)
 	return held.st_dev == named.st_dev && held.st_ino == named.st_ino ? 0 : -ESTALE;
 }
 
+/* One problem for all of them; asked for less and less often, and never for more than
+ * @cost_ms allows. */
+static void retry_unreadable(struct dir *d, int64_t cost_ms)
+{
+	char problem[ERR_TEXT_MAX];
+
+	(void)snprintf(problem, sizeof(problem),
+		       "%zu record%s of %.150s/subnets cannot be read (%s); keeping what is known",
+		       d->unreadable, d->unreadable > 1 ? "s" : "", d->path, d->unreadable_why);
+	dir_set_problem(d, problem);
+	dir_list_later(d, cost_ms > d->unreadable_retry_ms ? cost_ms : d->unreadable_retry_ms,
+		       false);
+	if (d->unreadable_retry_ms < RELIST_MS)
+		d->unreadable_retry_ms *= 2;
+}
+
 int dir_list(struct dir *d, bool names_only)
 {
 	int64_t begin = loop_now_ms(), next;
-	bool was_unreadable = d->unreadable;
+	bool was_unreadable = d->unreadable > 0;
 	size_t doubtful;
 	int code = check_identity(d);
 
@@ -253,7 +280,8 @@ int dir_list(struct dir *d, bool names_only)
 		return code;
 
 	d->list_due_ms = 0;
-	d->unreadable &= names_only; /* known records are not read then */
+	if (!names_only) /* known records are not read then */
+		d->unreadable = 0;
 	/* Without an end, a list that broke off removes nothing. */
 	peers_list_begin(d->store.peers);
 	code = read_names(d, names_only);
@@ -270,12 +298,14 @@ int dir_list(struct dir *d, bool names_only)
 	d->reopened &= doubtful > 0;
 	next = (loop_now_ms() - begin) * RELIST_SHARE;
 	if (d->unreadable)
-		dir_list_later(d, IO_RETRY_MS, false);
+		retry_unreadable(d, next);
 	else if (doubtful)
 		dir_list_later(d, CONFIRM_MS, true);
 	else
 		dir_list_later(d, next > RELIST_MS ? next : RELIST_MS, false);
 	if (was_unreadable && !d->unreadable)
 		dir_set_problem(d, NULL);
+	if (!d->unreadable)
+		d->unreadable_retry_ms = DIR_IO_RETRY_MS;
 	return 0;
 }
