@@ -97,9 +97,6 @@ static int vxlan_configure(struct backend *b, const json_t *options, struct err 
 		return code;
 	b->vxlan.port = (uint16_t)(port ? port : DEFAULT_PORT);
 	b->vxlan.outer_mtu = mtu ? (unsigned)mtu : b->uplink.mtu;
-	if (b->vxlan.outer_mtu > b->uplink.mtu)
-		return err_set(err, -EINVAL, "MTU %u is larger than the %u of %s",
-			       b->vxlan.outer_mtu, b->uplink.mtu, b->uplink.name);
 	return check_mtu(b, mtu != 0, err);
 }
 

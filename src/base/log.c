@@ -81,6 +81,13 @@ _Bool log_enabled(int level, const char *file)
 	return false;
 }
 
+void log_clean(char *text)
+{
+	for (char *c = text; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			*c = ' ';
+}
+
 void log_write(char severity, const char *file, int line, const char *fmt, ...)
 {
 	char text[LOG_LINE_MAX];
@@ -102,10 +109,7 @@ void log_write(char severity, const char *file, int line, const char *fmt, ...)
 	va_start(ap, fmt);
 	(void)vsnprintf(text + n, sizeof(text) - n - 1, fmt, ap);
 	va_end(ap);
-	/* Outside text (a file name, a record) must not forge a second line. */
-	for (char *c = text + n; *c; c++)
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
-			*c = ' ';
+	log_clean(text + n);
 	n = strlen(text);
 	text[n++] = '\n';
 	if (write(STDERR_FILENO, text, n) < 0)

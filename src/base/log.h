@@ -17,6 +17,8 @@ int log_set_vmodule(const char *patterns);
 
 void log_write(char severity, const char *file, int line, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
+/* Makes blanks of control characters: outside text (a file name, a record) stays one line. */
+void log_clean(char *text);
 _Bool log_enabled(int level, const char *file);
 
 #define log_error(...)   log_write('E', __FILE__, __LINE__, __VA_ARGS__)

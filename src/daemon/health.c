@@ -127,14 +127,13 @@ static int first_part(const struct health *h, enum condition condition)
 static void tell_status(struct health *h)
 {
 	char text[ERR_TEXT_MAX] = "ready", message[ERR_TEXT_MAX + 16];
-	int missing = first_part(h, MISSING), degraded = first_part(h, DEGRADED);
+	int part = first_part(h, MISSING);
 
-	if (missing < HEALTH_PART_COUNT)
-		(void)snprintf(text, sizeof(text), "waiting for %s: %.440s", part_names[missing],
-			       h->part[missing].what);
-	else if (degraded < HEALTH_PART_COUNT)
-		(void)snprintf(text, sizeof(text), "%s: %.440s", part_names[degraded],
-			       h->part[degraded].what);
+	if (part == HEALTH_PART_COUNT)
+		part = first_part(h, DEGRADED);
+	if (part < HEALTH_PART_COUNT)
+		(void)snprintf(text, sizeof(text), "%s: %.440s", part_names[part],
+			       h->part[part].what);
 	if (!strcmp(text, h->status))
 		return;
 	(void)snprintf(h->status, sizeof(h->status), "%s", text);
@@ -151,6 +150,8 @@ static void set_part(struct health *h, enum health_part part, enum condition con
 		return;
 	h->part[part].condition = condition;
 	(void)snprintf(h->part[part].what, sizeof(h->part[part].what), "%s", what);
+	/* Outside text must not forge a line of its own, least of all for systemd. */
+	log_clean(h->part[part].what);
 	tell_status(h);
 }
 

@@ -142,9 +142,15 @@ static void request_lease(struct node *node)
 	lease_done(&attrs);
 }
 
-static void warn_of_unknown_options(const struct backend *backend, const struct netconf *conf)
+static void warn_of_options(const struct backend *backend, const struct netconf *conf)
 {
+	unsigned nic_mtu = backend->uplink.mtu;
 	char unknown[160];
+
+	if (backend->ops == &backend_vxlan && backend->vxlan.outer_mtu > nic_mtu)
+		log_warning("Backend vxlan: MTU %u is larger than the %u of %s: large packets of "
+			    "pods will be lost or cut up; going on as the config says",
+			    backend->vxlan.outer_mtu, nic_mtu, backend->uplink.name);
 
 	backend_unknown_options(backend, conf->backend, unknown, sizeof(unknown));
 	if (*unknown)
@@ -158,7 +164,7 @@ static void adopt_next_conf(struct node *node, const struct backend *backend)
 	struct netconf before = node->conf, *conf = &node->next_conf;
 
 	log_info("Found network config - Backend type: %s", conf->backend_type);
-	warn_of_unknown_options(backend, conf);
+	warn_of_options(backend, conf);
 	node->conf = *conf;
 	*conf = (struct netconf){0};
 	node->has_next_conf = false;
@@ -184,10 +190,10 @@ static void configure_with(struct node *node, struct netconf *conf)
 	}
 	if (code == -EAGAIN)
 		return;
-	if (!code)
-		code = node_make_backend(node, conf, &backend, &err);
 	if (!code && !same_conf)
 		code = lock_network(node, conf, &err);
+	if (!code)
+		code = node_make_backend(node, conf, &backend, &err);
 	if (code) {
 		if (!same_conf) {
 			netconf_done(&node->next_conf);
@@ -346,6 +352,12 @@ static void on_uplink_timer(void *userdata)
 	struct node *node = userdata;
 
 	configure(node);
+}
+
+static void on_plan_timer(void *userdata)
+{
+	struct node *node = userdata;
+
 	if (!node->synced || node->dead)
 		return;
 	node_plan_drop_previous(node);
@@ -416,6 +428,7 @@ int node_new(struct loop *loop, const struct options *options, struct health *he
 		return code;
 	}
 	node->uplink_timer = loop_timer_new(loop, on_uplink_timer, node);
+	node->plan_timer = loop_timer_new(loop, on_plan_timer, node);
 	node->file_timer = loop_timer_new(loop, node_file_write, node);
 	node->filter_timer = loop_timer_new(loop, on_filter_timer, node);
 	node->peers = peers_new(node_plan_peer, node);
@@ -438,6 +451,7 @@ void node_free(struct node *node)
 	peers_free(node->peers);
 	reconciler_free(node->reconciler);
 	loop_event_free(node->uplink_timer);
+	loop_event_free(node->plan_timer);
 	loop_event_free(node->file_timer);
 	loop_event_free(node->filter_timer);
 	node_filter_done(node);

@@ -190,7 +190,8 @@ void node_sweep_devices(struct node *node)
 
 	if (!uplink_world_read(reconciler_netlink(node->reconciler), &nowhere, &world, NULL))
 		for (size_t i = 0; i < world.n_links; i++)
-			if (has_our_alias(node, &world.links[i]) &&
+			if (!strcmp(world.links[i].kind, "vxlan") &&
+			    has_our_alias(node, &world.links[i]) &&
 			    reconciler_disown(node->reconciler, &world.links[i]))
 				node_filter_sweep(&world.links[i]);
 	uplink_world_done(&world);

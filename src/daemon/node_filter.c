@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define RETRY_MS 5000
+#define RETRY_MS 20000
 
 static struct node_filter *find(struct node *node, uint8_t device)
 {
@@ -46,7 +46,9 @@ static void install_set(struct node *node, struct node_filter *f)
 	f->has_set = !peer_filter_install_set(&f->filter, &err);
 	if (f->has_set)
 		reconciler_set_filter(node->reconciler, f->device, &f->filter.set);
-	else
+	if (f->has_set && !reconciler_has_filter(node->reconciler, f->device))
+		f->has_set = err_set(&err, 0, "no netlink socket for nftables");
+	if (!f->has_set)
 		no_filter(node, &err);
 }
 

@@ -32,6 +32,7 @@ struct node {
 	struct peers *peers;
 	struct reconciler *reconciler;
 	struct event *uplink_timer; /* look at the uplink again */
+	struct event *plan_timer;   /* plan anew, perhaps without the previous backend */
 	struct event *file_timer;   /* write the subnet file again */
 	struct event *filter_timer; /* look at the peer filters */
 
@@ -49,7 +50,8 @@ struct node {
 	bool has_previous;
 	struct lease own;
 	bool has_own;
-	bool synced; /* the peer table is complete */
+	char unusable[ERR_TEXT_MAX]; /* the last record of a known peer that was refused */
+	bool synced;                 /* the peer table is complete */
 
 	struct node_filter filter[2 * IP_FAMILY_COUNT];
 	bool filter_failed; /* and it was said */

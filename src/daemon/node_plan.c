@@ -10,11 +10,13 @@
 
 #include "base/log.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 /* Behind every connected route of a bridge. */
 #define BLACKHOLE_METRIC 4096
+#define PLAN_SETTLE_MS   20 /* peers change in droves */
 
 static const struct backend *backend_for(const struct node *node, const struct lease *peer)
 {
@@ -27,7 +29,7 @@ static const struct backend *backend_for(const struct node *node, const struct l
 
 /* A subnet that is our own, or not inside the cluster network, is not to be routed
  * away, whoever claims it. */
-static bool is_sane(const struct node *node, const struct lease *peer, char *why, size_t size)
+static bool is_sane(const struct node *node, const struct lease *peer, struct err *err)
 {
 	char subnet[IP_NET_STRLEN], network[IP_NET_STRLEN], ip[IP_STRLEN];
 
@@ -38,55 +40,53 @@ static bool is_sane(const struct node *node, const struct lease *peer, char *why
 			continue;
 		if (node->has_own && ip_net_is_set(&node->own.subnet[f]) &&
 		    ip_net_overlaps(net, &node->own.subnet[f])) {
-			(void)snprintf(why, size, "%s overlaps our own subnet",
-				       ip_net_format(net, subnet));
+			(void)err_set(err, -EINVAL, "%s overlaps our own subnet",
+				      ip_net_format(net, subnet));
 			return false;
 		}
 		if (!ip_is_global_unicast(&peer->public_ip[f])) {
-			(void)snprintf(why, size, "its public IP %s is no host's address",
-				       ip_format(&peer->public_ip[f], ip));
+			(void)err_set(err, -EINVAL, "its public IP %s is no host's address",
+				      ip_format(&peer->public_ip[f], ip));
 			return false;
 		}
 		if (ip_equal(&peer->public_ip[f], &node->backend.uplink.public_ip[f])) {
-			(void)snprintf(why, size, "its public IP %s is our own",
-				       ip_format(&peer->public_ip[f], ip));
+			(void)err_set(err, -EINVAL, "its public IP %s is our own",
+				      ip_format(&peer->public_ip[f], ip));
 			return false;
 		}
 		if (!ip_net_contains_net(&node->conf.range[f].network, net)) {
-			(void)snprintf(why, size, "%s is outside Network %s",
-				       ip_net_format(net, subnet),
-				       ip_net_format(&node->conf.range[f].network, network));
+			(void)err_set(err, -EINVAL, "%s is outside Network %s",
+				      ip_net_format(net, subnet),
+				      ip_net_format(&node->conf.range[f].network, network));
 			return false;
 		}
 	}
 	return true;
 }
 
-/* The plan of one peer, empty when it is not for us; @complain: say why. */
-static struct plan plan_peer(const struct node *node, const char *key, const struct lease *peer,
-			     bool complain)
+/* Plans one peer. False: it is not for us, and *@ret_plan is empty; @complain: say why. */
+static bool plan_peer(const struct node *node, const char *key, const struct lease *peer,
+		      bool complain, struct plan *ret_plan)
 {
 	const struct backend *backend = backend_for(node, peer);
-	struct plan plan = {0};
-	char why[160];
+	const char *type = *peer->backend_type ? peer->backend_type : "(none)";
 	struct err err;
 
-	if (!is_sane(node, peer, why, sizeof(why))) {
-		if (complain)
-			log_warning("Ignoring lease %s: %s", key, why);
-	} else if (!backend && !strcmp(peer->backend_type, node->backend.ops->type)) {
-		if (complain)
-			log_warning("Ignoring lease %s: its VNI is not ours", key);
-	} else if (!backend) {
-		if (complain)
-			log_warning("Ignoring lease %s: its backend is %s, ours %s", key,
-				    *peer->backend_type ? peer->backend_type : "(none)",
-				    node->backend.ops->type);
-	} else if (backend_plan_peer(backend, peer, &plan, &err) && complain) {
-		log_warning("Lease %s is unusable: %s; ignoring it until it changes", key,
-			    err.text);
-	}
-	return plan;
+	*ret_plan = (struct plan){0};
+	if (!is_sane(node, peer, &err))
+		(void)err_wrap(&err, -EINVAL, "Ignoring lease %s", key);
+	else if (!backend && !strcmp(type, node->backend.ops->type))
+		(void)err_set(&err, -EINVAL, "Ignoring lease %s: its VNI is not ours", key);
+	else if (!backend)
+		(void)err_set(&err, -EINVAL, "Ignoring lease %s: its backend is %s, ours %s", key,
+			      type, node->backend.ops->type);
+	else if (!backend_plan_peer(backend, peer, ret_plan, &err))
+		return true;
+	else
+		(void)err_wrap(&err, -EINVAL, "Ignoring lease %s until it changes", key);
+	if (complain)
+		log_warning("%s", err.text);
+	return false;
 }
 
 static void want(struct node *node, const struct plan *plan)
@@ -143,17 +143,19 @@ static void log_removed(const struct lease *lease)
 static void want_peer(const char *key, const struct lease *peer, void *userdata)
 {
 	struct node *node = userdata;
-	struct plan plan = plan_peer(node, key, peer, false);
+	struct plan plan;
 
+	(void)plan_peer(node, key, peer, false, &plan);
 	want(node, &plan);
 }
 
 static void want_first_peer(const char *key, const struct lease *peer, void *userdata)
 {
 	struct node *node = userdata;
-	struct plan plan = plan_peer(node, key, peer, true);
+	struct plan plan;
 
-	log_added(peer);
+	if (plan_peer(node, key, peer, true, &plan))
+		log_added(peer);
 	want(node, &plan);
 }
 
@@ -184,14 +186,18 @@ void node_plan_first(struct node *node)
 
 bool node_plan_is_usable(const char *key, const struct lease *lease, void *userdata)
 {
-	const struct node *node = userdata;
+	struct node *node = userdata;
 	const struct backend *backend = node->has_backend ? backend_for(node, lease) : NULL;
 	struct plan plan = {0};
 	struct err err;
 
-	if (!backend || !backend_plan_peer(backend, lease, &plan, &err))
+	/* One good family is enough: they are independent. */
+	if (!backend || !backend_plan_peer(backend, lease, &plan, &err) || plan.n)
 		return true;
-	log_warning("Lease %s is unusable now: %s; its last good record stays", key, err.text);
+	(void)err_wrap(&err, -EINVAL, "Lease %s is unusable now", key);
+	if (strcmp(node->unusable, err.text)) /* it is read again and again */
+		log_warning("%s; its last good record stays", err.text);
+	(void)snprintf(node->unusable, sizeof(node->unusable), "%s", err.text);
 	return false;
 }
 
@@ -204,22 +210,18 @@ void node_plan_peer(const char *key, const struct lease *before, const struct le
 	/* Before the list is complete nothing was wanted; then all is planned at once. */
 	if (!node->synced || !node->has_own || !node->has_backend)
 		return;
-	if (after)
-		log_added(after);
-	else
-		log_removed(before);
-	if (before) {
-		plan = plan_peer(node, key, before, false);
+	if (before && plan_peer(node, key, before, false, &plan)) {
 		unwant(node, &plan);
+		if (!after)
+			log_removed(before);
 	}
-	if (after) {
-		plan = plan_peer(node, key, after, true);
+	if (after && plan_peer(node, key, after, true, &plan)) {
 		want(node, &plan);
+		log_added(after);
 	}
-	if (node->has_previous)
-		loop_timer_set_sooner(node->uplink_timer, 0); /* may be dropped now */
-	if (reconciler_has_conflicts(node->reconciler))
-		loop_timer_set_sooner(node->uplink_timer, 0);
+	/* The previous backend may have lost its last peer, a conflict its reason. */
+	if (node->has_previous || reconciler_has_conflicts(node->reconciler))
+		loop_timer_set_sooner(node->plan_timer, PLAN_SETTLE_MS);
 	reconciler_kick(node->reconciler);
 }
 

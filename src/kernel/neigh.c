@@ -26,6 +26,14 @@ int neigh_parse(const struct nlmsghdr *msg, struct neigh *ret_neigh)
 		const void *bytes = mnl_attr_get_payload(attr);
 		size_t len = mnl_attr_get_payload_len(attr);
 
+		switch (mnl_attr_get_type(attr)) {
+		case NDA_PORT:
+		case NDA_VNI:
+		case NDA_IFINDEX:
+		case NDA_NH_ID:
+			neigh.odd = true;
+			break;
+		}
 		if (mnl_attr_get_type(attr) == NDA_DST)
 			(void)ip_from_bytes(bytes, len, &neigh.ip);
 		else if (mnl_attr_get_type(attr) == NDA_LLADDR && len == sizeof(neigh.mac.b))

@@ -14,6 +14,7 @@ struct neigh {
 	bool permanent; /* NUD_PERMANENT */
 	struct ip ip;   /* unset in an FDB entry without a remote */
 	struct mac mac; /* zero: unresolved */
+	bool odd;       /* has more than we ever set: a port, VNI or device of its own */
 };
 
 /* From RTM_NEWNEIGH or RTM_DELNEIGH. -ENOMSG for proxies and foreign families. */

@@ -82,6 +82,11 @@ static void parse_attr(const struct nlattr *attr, struct route *route, struct ro
 	case RTA_MULTIPATH:
 		parse_multipath(attr, route);
 		break;
+	case RTA_METRICS:
+	case RTA_ENCAP:
+	case RTA_NH_ID:
+		route->odd = true;
+		break;
 	}
 }
 

@@ -27,7 +27,8 @@ struct route {
 	unsigned char type;     /* RTN_UNICAST, RTN_BLACKHOLE, ... */
 	unsigned char protocol; /* RTPROT_* */
 	unsigned char scope;
-	struct ip source;    /* preferred source; unset: none */
+	struct ip source; /* preferred source; unset: none */
+	bool odd;         /* has more than we ever set: metrics, an encapsulation, a nexthop id */
 	unsigned n_nexthops; /* more than one: multipath */
 	struct route_nexthop nexthop[ROUTE_MAX_NEXTHOPS];
 };

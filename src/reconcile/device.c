@@ -30,7 +30,8 @@ static void note_device_drift(struct reconciler *r, struct device *d, const char
 {
 	if (!d->managed || !d->wanted || !d->confirmed)
 		return;
-	log_warning("Device %s: %s; restoring it", d->name, what);
+	if (reconciler_may_log(r))
+		log_warning("Device %s: %s; restoring it", d->name, what);
 	d->confirmed = false;
 	r->drifted_devices++;
 	reconciler_note_drift(r);
@@ -76,7 +77,7 @@ static void seen(struct reconciler *r, uint8_t slot, const struct link *link)
 			r->device[other].checked = false;
 }
 
-void device_on_link(struct reconciler *r, const struct link *link)
+void device_on_link(struct reconciler *r, const struct link *link, bool is_gone)
 {
 	for (uint8_t slot = DEVICE_UPLINK; slot < DEVICE_MAX; slot++) {
 		struct device *d = &r->device[slot];
@@ -89,7 +90,7 @@ void device_on_link(struct reconciler *r, const struct link *link)
 		if (same_index && !link->up)
 			r->need_dump = true;
 		/* Perhaps it was what stood in the way of ours. */
-		if (d->failures && !strcmp(link->kind, "vxlan"))
+		if (is_gone && d->failures && !same_index && !strcmp(link->kind, "vxlan"))
 			d->retry_ms = 0;
 	}
 }
@@ -211,7 +212,7 @@ static int create(struct reconciler *r, const struct device *d, struct err *err)
 		return explain_busy(r, d, code, err);
 	if (code == -EOPNOTSUPP)
 		return err_set(err, code, "this kernel has no vxlan devices (modprobe vxlan)");
-	if (!code)
+	if (!code && reconciler_may_log(r))
 		log_info("Created device %s: VNI %u, port %u, local %s dev %s, MTU %u, MAC %s",
 			 d->name, d->want.vxlan.vni, d->want.vxlan.port,
 			 ip_format(&d->want.vxlan.local, local), r->names[DEVICE_UPLINK],
@@ -260,6 +261,10 @@ static int converge(struct reconciler *r, uint8_t slot, bool *acted, struct err 
 		break;
 	case LINK_CREATE:
 		code = create(r, d, err);
+		/* The kernel takes no alias with the creation: rtnl_create_link(). */
+		device_refresh(r, slot);
+		if (!code && d->has_seen)
+			code = change(r, d, false, err);
 		break;
 	case LINK_CHANGE:
 		code = change(r, d, false, err);

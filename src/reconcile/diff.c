@@ -24,6 +24,9 @@ bool diff_route_is_ours(const struct diff_claims *claims, const struct entry *ro
 	const struct entry_value *value = &route->value;
 	bool inside = false;
 
+	/* On a device of ours nobody else uses our protocol number. */
+	if (value->protocol == ROUTE_PROTOCOL_WEFT && value->device > DEVICE_UPLINK)
+		return true;
 	for (size_t i = 0; i < claims->n && !inside; i++)
 		inside = ip_net_contains_net(&claims->network[i], dst);
 	if (!inside)

@@ -91,7 +91,7 @@ struct entry entry_from_neigh(const struct neigh *neigh, uint8_t device)
 	struct entry e = neigh->fdb ? entry_fdb(device, &neigh->mac, &neigh->ip)
 				    : entry_neigh(device, &neigh->ip, &neigh->mac);
 
-	e.value.foreign = !neigh->permanent;
+	e.value.foreign = !neigh->permanent || neigh->odd;
 	return e;
 }
 
@@ -112,7 +112,7 @@ struct entry entry_from_route(const struct route *route, uint8_t device)
 	/* The kernel hangs IPv6 blackholes on lo. */
 	if (route->type == RTN_BLACKHOLE)
 		e.value.device = DEVICE_NONE;
-	e.value.foreign = route->n_nexthops > 1 || ip_is_set(&route->source) ||
+	e.value.foreign = route->odd || route->n_nexthops > 1 || ip_is_set(&route->source) ||
 			  (route->type == RTN_UNICAST && device == DEVICE_NONE);
 	return e;
 }

@@ -56,7 +56,7 @@ struct reconciler {
 	int64_t drift_since_ms; /* first drift that is not yet repaired; 0: none */
 	size_t drifted_devices;
 	uint64_t repairs;
-	unsigned log_budget; /* failure lines that may still be written in this window */
+	unsigned log_budget; /* lines that may still be written in this window */
 	unsigned log_hidden;
 	int64_t log_window_ms;
 	char failure[ERR_TEXT_MAX];
@@ -67,7 +67,7 @@ uint8_t device_by_ifindex(const struct reconciler *r, int ifindex);
 /* Present and up: entries can stand on it. DEVICE_NONE always is. */
 bool device_is_ready(const struct reconciler *r, uint8_t slot);
 /* A notification about a device: marks ours for device_refresh_stale(). */
-void device_on_link(struct reconciler *r, const struct link *link);
+void device_on_link(struct reconciler *r, const struct link *link, bool is_gone);
 /* Asks the kernel for the device of @slot. */
 void device_refresh(struct reconciler *r, uint8_t slot);
 void device_refresh_stale(struct reconciler *r);
@@ -94,6 +94,9 @@ bool program_batch(struct reconciler *r);
 /* reconciler.c */
 /* Another's hand changed what was as wanted. */
 void reconciler_note_drift(struct reconciler *r);
+/* Whether one more line about repairs or failures may be written now: who fights with us
+ * must not fill the log. What is held back is counted, and the number logged later. */
+bool reconciler_may_log(struct reconciler *r);
 /* Logs a failure that will be tried again in @retry_ms, within limits. */
 void reconciler_log_failure(struct reconciler *r, const char *what, const char *why,
 			    int64_t retry_ms);

@@ -35,7 +35,7 @@ static void on_link(struct reconciler *r, const struct nlmsghdr *msg)
 
 	if (link_parse(msg, &link))
 		return;
-	device_on_link(r, &link);
+	device_on_link(r, &link, msg->nlmsg_type == RTM_DELLINK);
 	/* Pods' devices come and go without end: only those that may be the uplink count. */
 	if (r->device[DEVICE_UPLINK].stale || !r->device[DEVICE_UPLINK].has_seen)
 		r->events.world_changed(r->events.userdata);
@@ -57,7 +57,7 @@ static void on_addr(struct reconciler *r, const struct nlmsghdr *msg)
 		r->need_dump = true;
 	if (slot > DEVICE_UPLINK && !ip_is_link_local(&addr.net.ip)) {
 		entry = entry_from_addr(&addr, slot);
-		see(r, &entry, true, is_gone);
+		see(r, &entry, r->device[slot].wanted, is_gone);
 	} else if (slot == DEVICE_UPLINK || !r->device[DEVICE_UPLINK].has_seen) {
 		r->events.world_changed(r->events.userdata);
 	}
@@ -77,12 +77,13 @@ static void on_route(struct reconciler *r, const struct nlmsghdr *msg)
 	}
 	entry = entry_from_route(
 		&route, device_by_ifindex(r, route.n_nexthops ? route.nexthop[0].ifindex : 0));
-	/* Of IPv4 routes with one destination and metric the first counts: a later one
-	 * of a dump, and an appended one, changes nothing. */
+	/* Of routes with one destination and metric the first counts: a later one of a
+	 * dump, and in IPv4 an appended one, changes nothing. */
 	item = set_find(&r->set, &entry.key);
-	if (item && item->has_seen && route.dst.ip.family == IP_V4 &&
-	    ((msg->nlmsg_flags & NLM_F_MULTI) ? item->seen_round == r->set.seen_round
-					      : !!(msg->nlmsg_flags & NLM_F_APPEND)))
+	if (item && item->has_seen &&
+	    ((msg->nlmsg_flags & NLM_F_MULTI)
+		     ? item->seen_round == r->set.seen_round
+		     : route.dst.ip.family == IP_V4 && (msg->nlmsg_flags & NLM_F_APPEND)))
 		return;
 	see(r, &entry, diff_route_is_ours(&r->claims, &entry), msg->nlmsg_type == RTM_DELROUTE);
 }
@@ -101,7 +102,7 @@ static void on_neigh(struct reconciler *r, const struct nlmsghdr *msg)
 	entry = entry_from_neigh(&neigh, slot);
 	/* What the kernel learns by itself (multicast neighbours, learned FDB entries)
 	 * is not permanent and stays, unless it stands where ours belongs. */
-	see(r, &entry, neigh.permanent, msg->nlmsg_type == RTM_DELNEIGH);
+	see(r, &entry, neigh.permanent && r->device[slot].wanted, msg->nlmsg_type == RTM_DELNEIGH);
 }
 
 void observe_message(const struct nlmsghdr *msg, void *reconciler)

@@ -21,7 +21,7 @@
 #define RETRY_FIRST_MS   10
 #define RETRY_MAX_MS     30000
 #define LOG_WINDOW_MS    10000
-#define LOG_WINDOW_LINES 10
+#define LOG_WINDOW_LINES 20
 
 int64_t reconciler_backoff_ms(unsigned failures)
 {
@@ -32,25 +32,32 @@ int64_t reconciler_backoff_ms(unsigned failures)
 	return delay < RETRY_MAX_MS ? delay : RETRY_MAX_MS;
 }
 
-void reconciler_log_failure(struct reconciler *r, const char *what, const char *why,
-			    int64_t retry_ms)
+bool reconciler_may_log(struct reconciler *r)
 {
 	int64_t now = loop_now_ms();
 
 	if (now - r->log_window_ms > LOG_WINDOW_MS) {
 		if (r->log_hidden)
-			log_warning("%u more failures were not logged", r->log_hidden);
+			log_warning("%u more lines about repairs and failures were not logged",
+				    r->log_hidden);
 		r->log_window_ms = now;
 		r->log_budget = LOG_WINDOW_LINES;
 		r->log_hidden = 0;
 	}
 	if (!r->log_budget) {
 		r->log_hidden++;
-		return;
+		return false;
 	}
 	r->log_budget--;
-	log_warning("%s failed: %s; retrying in %lld ms, then less often", what, why,
-		    (long long)retry_ms);
+	return true;
+}
+
+void reconciler_log_failure(struct reconciler *r, const char *what, const char *why,
+			    int64_t retry_ms)
+{
+	if (reconciler_may_log(r))
+		log_warning("%s failed: %s; retrying in %lld ms, then less often", what, why,
+			    (long long)retry_ms);
 }
 
 void reconciler_note_drift(struct reconciler *r)
@@ -88,6 +95,8 @@ static void report_repairs(struct reconciler *r)
 	}
 	if (total) {
 		text[n - 1] = '\0';
+	}
+	if (total && reconciler_may_log(r)) {
 		log_warning("Repaired what somebody else had changed or removed:%s (in %lld ms)",
 			    text, (long long)(loop_now_ms() - r->drift_since_ms));
 	}

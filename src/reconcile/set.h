@@ -23,7 +23,7 @@ struct item {
 	struct entry_key key;
 	struct entry_value want;
 	struct entry_value seen;
-	uint16_t refs; /* owners that want it; 0: unwanted */
+	uint32_t refs; /* owners that want it; 0: unwanted */
 	bool conflict; /* owners want different values: the last one counts */
 	bool has_seen;
 	bool ours;      /* seen, and to be removed when unwanted */

@@ -26,6 +26,7 @@
 #define VANISHED_MS    100 /* from a deletion to the list that confirms it */
 #define RETRY_FIRST_MS 100
 #define RETRY_MAX_MS   10000
+#define NEVER_S        8000000000 /* the year 2223; below the kernel's KTIME_SEC_MAX */
 
 static struct dir *to_dir(struct store *store)
 {
@@ -94,13 +95,26 @@ static void disconnect(struct dir *d)
 	d->list_due_ms = 0;
 }
 
+static void on_inotify(void *userdata);
+
+static int open_inotify(struct dir *d)
+{
+	if (d->inotify_fd >= 0)
+		return 0;
+	d->inotify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	if (d->inotify_fd < 0)
+		return -errno;
+	d->inotify_event = loop_fd_new(d->store.loop, d->inotify_fd, on_inotify, d);
+	return 0;
+}
+
 static int open_and_watch(struct dir *d, struct err *err)
 {
 	const uint32_t events = IN_CREATE | IN_CLOSE_WRITE | IN_MOVED_TO | IN_DELETE |
 				IN_MOVED_FROM | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
 	_cleanup_free_ char *subnets = NULL;
 
-	if (d->inotify_fd < 0)
+	if (open_inotify(d))
 		return err_set(err, -EMFILE,
 			       "no inotify instance is left (sysctl "
 			       "fs.inotify.max_user_instances)");
@@ -284,7 +298,7 @@ static void on_inotify(void *userdata)
 /* A timer that is never due; its read fails with ECANCELED when the wall clock is set. */
 static void arm_clock(const struct dir *d)
 {
-	struct itimerspec far = {.it_value.tv_sec = INT32_MAX};
+	struct itimerspec far = {.it_value.tv_sec = NEVER_S};
 
 	(void)timerfd_settime(d->clock_fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &far, NULL);
 }
@@ -298,6 +312,9 @@ static void on_clock(void *userdata)
 	if (read(d->clock_fd, &count, sizeof(count)) < 0 && errno != ECANCELED)
 		return;
 	arm_clock(d);
+	/* What seemed to be over may be alive by the new time. */
+	if (d->listed)
+		dir_list_later(d, 0, false);
 	dir_own_renew(d);
 }
 
@@ -369,10 +386,8 @@ struct store *store_dir_new(struct loop *loop, const char *path, struct peers *p
 	d->config_watch = d->subnets_watch = d->subnets_fd = -1;
 	d->retry_ms = RETRY_FIRST_MS;
 	d->unreadable_retry_ms = DIR_IO_RETRY_MS;
-	d->inotify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	d->inotify_fd = -1;
 	d->clock_fd = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK | TFD_CLOEXEC);
-	if (d->inotify_fd >= 0)
-		d->inotify_event = loop_fd_new(loop, d->inotify_fd, on_inotify, d);
 	if (d->clock_fd >= 0) {
 		arm_clock(d);
 		d->clock_event = loop_fd_new(loop, d->clock_fd, on_clock, d);

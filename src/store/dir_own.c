@@ -345,16 +345,18 @@ static int try_subnet(struct dir *d, const struct ip_net subnet[IP_FAMILY_COUNT]
 
 struct find_own {
 	const struct lease *attrs;
-	const struct netconf *conf; /* NULL: any subnet will do */
+	const struct netconf *conf;     /* NULL: any subnet will do */
+	const struct ip_net *preferred; /* of several records of ours, this one */
 	const struct lease *found;
 };
 
 static void find_own(const char *key, const struct lease *lease, void *userdata)
 {
 	struct find_own *f = userdata;
+	bool wish = !memcmp(lease->subnet, f->preferred, sizeof(lease->subnet));
 
 	(void)key;
-	if (!f->found && dir_same_public_ip(f->attrs, lease) &&
+	if ((!f->found || wish) && dir_same_public_ip(f->attrs, lease) &&
 	    (!f->conf || fits(f->conf, lease->subnet)))
 		f->found = lease;
 }
@@ -362,7 +364,7 @@ static void find_own(const char *key, const struct lease *lease, void *userdata)
 bool dir_find_own(struct store *store, const struct lease *attrs, struct lease *ret_own)
 {
 	struct dir *d = (struct dir *)store;
-	struct find_own own = {.attrs = attrs};
+	struct find_own own = {.attrs = attrs, .preferred = d->preferred};
 
 	/* The table is read here for the first time; the kernel is not touched before
 	 * the lease is acquired. */
@@ -379,7 +381,7 @@ bool dir_find_own(struct store *store, const struct lease *attrs, struct lease *
 static int acquire_once(struct dir *d, bool first, struct err *err)
 {
 	const struct ip_net *wish = d->has_own ? d->own : d->preferred;
-	struct find_own own = {.attrs = &d->attrs, .conf = &d->conf};
+	struct find_own own = {.attrs = &d->attrs, .conf = &d->conf, .preferred = d->preferred};
 	struct ip_net subnet[IP_FAMILY_COUNT];
 	char key[LEASE_KEY_MAX];
 	int code;

@@ -129,12 +129,12 @@ static void test_from_the_first_moment(void **state)
 	expect("/healthz", "200", "flanneld is running\n");
 	expect("/readyz", "503",
 	       "flanneld is not ready\n"
-	       "missing network config: not there yet\n"
-	       "missing interface: not there yet\n"
-	       "missing lease: not there yet\n"
-	       "missing peers: not there yet\n"
-	       "missing kernel: not there yet\n"
-	       "missing subnet file: not there yet\n");
+	       "missing network config: waiting for the datastore\n"
+	       "missing interface: waiting for the network config\n"
+	       "missing lease: waiting for the interface\n"
+	       "missing peers: waiting for the lease\n"
+	       "missing kernel: waiting for the peers\n"
+	       "missing subnet file: waiting for the kernel\n");
 	assert_false(health_is_ready(health));
 }
 
@@ -181,11 +181,11 @@ static void test_systemd(void **state)
 	health_announce(health); /* nothing is ready */
 	assert_string_equal(told(), "");
 	health_missing(health, HEALTH_CONFIG, "no config yet");
-	assert_string_equal(told(), "STATUS=waiting for network config: no config yet");
+	assert_string_equal(told(), "STATUS=network config: no config yet");
 	health_missing(health, HEALTH_CONFIG, "no config yet");
 	assert_string_equal(told(), ""); /* nothing new */
 	health_good(health, HEALTH_CONFIG);
-	assert_string_equal(told(), "STATUS=waiting for interface: not there yet");
+	assert_string_equal(told(), "STATUS=interface: waiting for the network config");
 	good_but(HEALTH_PART_COUNT);
 	while (strcmp(told(), "STATUS=ready") != 0)
 		;
@@ -205,7 +205,7 @@ static void test_systemd_hears_what_is_missing(void **state)
 	while (*told())
 		;
 	health_missing(health, HEALTH_LEASE, "no subnet is free");
-	assert_string_equal(told(), "STATUS=waiting for lease: no subnet is free");
+	assert_string_equal(told(), "STATUS=lease: no subnet is free");
 	health_degraded(health, HEALTH_STORE, "slow");
 	assert_string_equal(told(), "");
 	health_good(health, HEALTH_LEASE);
