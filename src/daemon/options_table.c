@@ -113,7 +113,7 @@ const struct option_row option_rows[] = {
 	{OPTION_LIST, "iface", FIELD(iface), .fallback = "", .arg = "NAME|IP", .env_commas = true,
 	 .help = "The interface, by name or by one of its addresses. May be repeated: the first "
 		 "that exists and has an address is taken. Without any of these flags it is the "
-		 "interface of the default route."},
+		 "interface of the main table's default route."},
 	{OPTION_LIST, "iface-regex", FIELD(iface_regex), .fallback = "", .arg = "REGEX",
 	 .check = check_pattern,
 	 .help = "The first interface that has an address, or else a name, with a match for this "
