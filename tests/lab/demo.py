@@ -287,7 +287,8 @@ def finish(screen, topo, pods):
     took = max(host.stop_flanneld() for host in topo)
     screen.step("SIGTERM to every flanneld", f"exit 0, each within {took * 1000:.0f} ms")
     own = pods[0].addresses[0]
-    show_pings(screen, pods[0], own, pods[-1:], f"ping {pods[0].name} -> {pods[-1].name}, no daemon")
+    show_pings(screen, pods[0], own, pods[-1:],
+               f"ping {pods[0].name} -> {pods[-1].name}, no daemon")
 
 
 # -- all of it -------------------------------------------------------------------------

@@ -16,7 +16,9 @@ from lib.expect import assert_subset, wait_equal, wait_until
 pytestmark = pytest.mark.needs("vxlan", "ipv6")
 
 V6 = {"EnableIPv4": False, "EnableIPv6": True, "IPv6Network": "fc00:5::/48"}
-DUAL = {"Network": "10.5.0.0/16", "EnableIPv6": True, "IPv6Network": "fc00:5::/48"}
+# Hosts choose among the upper half, records that are written by hand are in the lower one.
+DUAL = {"Network": "10.5.0.0/16", "SubnetMin": "10.5.128.0",
+        "EnableIPv6": True, "IPv6Network": "fc00:5::/48"}
 
 
 def make(topo_of, config, backend, dual):

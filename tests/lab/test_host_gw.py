@@ -11,7 +11,9 @@ import pytest
 from lib import traffic
 from lib.store import key_to_net
 
-CONFIG = {"Network": "10.5.0.0/16", "Backend": {"Type": "host-gw"}}
+# Hosts choose among the upper half, records that are written by hand are in the lower one.
+CONFIG = {"Network": "10.5.0.0/16", "SubnetMin": "10.5.128.0",
+          "Backend": {"Type": "host-gw"}}
 
 
 @pytest.fixture(scope="module")

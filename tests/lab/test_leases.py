@@ -17,7 +17,9 @@ from lib.store import parse_rfc3339, rfc3339
 
 pytestmark = pytest.mark.needs("vxlan")
 
-CONFIG = {"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}
+# Hosts choose among the upper half, records that are written by hand are in the lower one.
+CONFIG = {"Network": "10.5.0.0/16", "SubnetMin": "10.5.128.0",
+          "Backend": {"Type": "vxlan"}}
 DAY = 86400
 
 
@@ -104,9 +106,9 @@ def test_two_peers_that_swap_their_macs(make_topo):
 def test_a_lease_near_its_end_is_renewed_at_the_start(make_topo):
     topo = make_topo(1)
     h1 = topo["h1"]
-    topo.store.put_peer("10.5.123.0-24", h1.address, mac="02:00:00:00:01:23", expires_in=600)
+    topo.store.put_peer("10.5.223.0-24", h1.address, mac="02:00:00:00:01:23", expires_in=600)
     topo.start(CONFIG)
-    wait_until(lambda: left(topo.store.lease("10.5.123.0-24")) > DAY - 120)
+    wait_until(lambda: left(topo.store.lease("10.5.223.0-24")) > DAY - 120)
 
 
 @pytest.mark.needs("cc")
@@ -164,13 +166,13 @@ def test_a_reservation_stays_one(make_topo):
     """A record without Expiration: ours, across restarts; and a peer's."""
     topo = make_topo(1)
     h1 = topo["h1"]
-    topo.store.put_peer("10.5.123.0-24", h1.address, mac="02:00:00:00:01:23", expires_in=None)
+    topo.store.put_peer("10.5.223.0-24", h1.address, mac="02:00:00:00:01:23", expires_in=None)
     topo.store.put_peer("10.5.77.0-24", "192.168.64.77", mac="02:00:00:00:00:77", expires_in=None)
     topo.start(CONFIG)
     for _ in range(2):
-        assert h1.key() == "10.5.123.0-24"
+        assert h1.key() == "10.5.223.0-24"
         assert "10.5.77.0/24" in h1.pod_routes()
-        assert topo.store.lease("10.5.123.0-24").get("Expiration") is None
+        assert topo.store.lease("10.5.223.0-24").get("Expiration") is None
         h1.stop_flanneld()
         h1.start_flanneld()
 
@@ -179,10 +181,10 @@ def test_a_reservation_without_backend_data_is_filled_in(make_topo):
     """What an administrator writes by hand: the address, no more."""
     topo = make_topo(1)
     h1 = topo["h1"]
-    topo.store.put_lease("10.5.123.0-24", {"PublicIP": h1.address}, expires_in=None)
+    topo.store.put_lease("10.5.223.0-24", {"PublicIP": h1.address}, expires_in=None)
     topo.start(CONFIG)
-    record = topo.store.lease("10.5.123.0-24")
-    assert h1.key() == "10.5.123.0-24"
+    record = topo.store.lease("10.5.223.0-24")
+    assert h1.key() == "10.5.223.0-24"
     assert record["BackendType"] == "vxlan" and record["BackendData"]["VtepMAC"]
     assert record.get("Expiration") is None
 

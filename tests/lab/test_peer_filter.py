@@ -14,7 +14,9 @@ from lib.expect import wait_equal, wait_until
 
 pytestmark = pytest.mark.needs("vxlan", "nft")
 
-CONFIG = {"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}
+# Hosts choose among the upper half, records that are written by hand are in the lower one.
+CONFIG = {"Network": "10.5.0.0/16", "SubnetMin": "10.5.128.0",
+          "Backend": {"Type": "vxlan"}}
 STRANGER_MAC = "02:00:00:00:00:66"
 
 

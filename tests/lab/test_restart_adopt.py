@@ -15,7 +15,9 @@ from lib.expect import wait_equal, wait_until
 
 pytestmark = pytest.mark.needs("vxlan")
 
-CONFIG = {"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}
+# Hosts choose among the upper half, records that are written by hand are in the lower one.
+CONFIG = {"Network": "10.5.0.0/16", "SubnetMin": "10.5.128.0",
+          "Backend": {"Type": "vxlan"}}
 PEER = {"key": "10.5.77.0-24", "net": "10.5.77.0/24", "base": "10.5.77.0",
         "mac": "02:00:00:00:00:77", "ip": "192.168.64.77"}
 
@@ -61,14 +63,14 @@ def test_the_originals_entries_are_adopted_without_loss(make_topo):
     topo = make_topo(2)
     h1, h2 = topo.hosts
     mac = "02:00:00:00:01:01"
-    topo.store.put_peer("10.5.50.0-24", h1.address, mac=mac)
+    topo.store.put_peer("10.5.150.0-24", h1.address, mac=mac)
     topo.start(CONFIG, hosts=["h2"])
-    wait_until(lambda: "10.5.50.0/24" in h2.pod_routes())
+    wait_until(lambda: "10.5.150.0/24" in h2.pod_routes())
     base2 = str(h2.subnet().network_address)
-    originals_device(h1, "10.5.50.0", mac)
+    originals_device(h1, "10.5.150.0", mac)
     originals_entries(h1, str(h2.subnet()), h2.overlay()["devices"]["flannel.1"]["mac"], h2.address)
     with open(h1.subnet_file, "w", encoding="ascii") as f:
-        f.write("FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.50.1/24\n"
+        f.write("FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.150.1/24\n"
                 "FLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n")
     pods = topo.pods()
     index, before = h1.ifindex("flannel.1"), h1.overlay()
@@ -81,16 +83,16 @@ def test_the_originals_entries_are_adopted_without_loss(make_topo):
     assert after["devices"] == before["devices"]
     assert list(after["routes"]) == [str(h2.subnet())]
     assert after["routes"][str(h2.subnet())].startswith(f"via {base2} dev flannel.1 onlink")
-    assert topo.store.lease_of(h1.address)[0] == "10.5.50.0-24"
+    assert topo.store.lease_of(h1.address)[0] == "10.5.150.0-24"
 
 
 def test_what_the_original_left_stale_is_removed(make_topo):
     topo = make_topo(2)
     h1, h2 = topo.hosts
-    originals_device(h1, "10.5.50.0", "02:00:00:00:01:01")
+    originals_device(h1, "10.5.150.0", "02:00:00:00:01:01")
     for i in range(80, 90):
         originals_entries(h1, f"10.5.{i}.0/24", f"02:00:00:00:00:{i}", f"192.168.64.{i}")
-    topo.store.put_peer("10.5.50.0-24", h1.address, mac="02:00:00:00:01:01")
+    topo.store.put_peer("10.5.150.0-24", h1.address, mac="02:00:00:00:01:01")
     topo.store.put_peer(PEER["key"], PEER["ip"], mac=PEER["mac"])
     originals_entries(h1, PEER["net"], "02:00:00:00:00:aa", "192.168.64.99")  # changed since
     topo.start(CONFIG)
@@ -152,19 +154,19 @@ def test_a_foreign_device_of_our_name_is_named(make_topo):
 
 def test_the_subnet_of_the_lease_is_used_again(make_topo):
     topo = make_topo(1)
-    topo.store.put_peer("10.5.123.0-24", topo["h1"].address, mac="02:00:00:00:01:23")
+    topo.store.put_peer("10.5.223.0-24", topo["h1"].address, mac="02:00:00:00:01:23")
     topo.start(CONFIG)
-    assert topo.store.keys() == ["10.5.123.0-24"]
-    assert str(topo["h1"].subnet()) == "10.5.123.0/24"
+    assert topo.store.keys() == ["10.5.223.0-24"]
+    assert str(topo["h1"].subnet()) == "10.5.223.0/24"
 
 
 def test_the_subnet_of_the_old_subnet_file_is_used_again(make_topo):
     topo = make_topo(1)
     with open(topo["h1"].subnet_file, "w", encoding="ascii") as f:
-        f.write("FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.99.1/24\n"
+        f.write("FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.199.1/24\n"
                 "FLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n")
     topo.start(CONFIG)
-    assert topo.store.keys() == ["10.5.99.0-24"]
+    assert topo.store.keys() == ["10.5.199.0-24"]
 
 
 @pytest.mark.parametrize("text", [
@@ -185,10 +187,10 @@ def test_an_old_subnet_file_of_no_use_is_passed_over(make_topo, text):
 
 def test_a_taken_subnet_in_the_old_file_is_not_fought_for(make_topo):
     topo = make_topo(1)
-    topo.store.put_peer("10.5.99.0-24", "192.168.64.77", mac="02:00:00:00:00:77")
+    topo.store.put_peer("10.5.199.0-24", "192.168.64.77", mac="02:00:00:00:00:77")
     with open(topo["h1"].subnet_file, "w", encoding="ascii") as f:
-        f.write("FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.99.1/24\n"
+        f.write("FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.199.1/24\n"
                 "FLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n")
     topo.start(CONFIG)
-    assert topo.store.lease("10.5.99.0-24")["PublicIP"] == "192.168.64.77"
-    assert str(topo["h1"].subnet()) != "10.5.99.0/24"
+    assert topo.store.lease("10.5.199.0-24")["PublicIP"] == "192.168.64.77"
+    assert str(topo["h1"].subnet()) != "10.5.199.0/24"
