@@ -23,6 +23,7 @@
 
 struct daemon {
 	struct loop *loop;
+	struct node *node;
 	int exit_code;
 };
 
@@ -42,6 +43,15 @@ static void on_terminate(void *userdata)
 	log_info("Exiting cleanly...");
 	(void)notify_send("STOPPING=1", NULL);
 	loop_exit(daemon->loop);
+}
+
+static void on_hangup(void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	log_info("SIGHUP: looking at everything again");
+	if (daemon->node)
+		node_refresh(daemon->node);
 }
 
 /* Links, routes, neighbours: all of it needs CAP_NET_ADMIN. */
@@ -85,15 +95,15 @@ static int lock_subnet_file(const char *path, int *ret_fd, struct err *err)
 static int run(const struct options *options)
 {
 	struct daemon daemon = {.loop = loop_new()};
-	struct event *sigterm, *sigint;
+	struct event *sigterm, *sigint, *sighup;
 	struct health *health = NULL;
-	struct node *node = NULL;
 	_cleanup_close_ int lock = -1;
 	struct err err;
 	int code;
 
 	sigterm = loop_signal_new(daemon.loop, SIGTERM, on_terminate, &daemon);
 	sigint = loop_signal_new(daemon.loop, SIGINT, on_terminate, &daemon);
+	sighup = loop_signal_new(daemon.loop, SIGHUP, on_hangup, &daemon);
 	code = health_new(daemon.loop, &options->healthz_ip, (uint16_t)options->healthz_port,
 			  &health, &err);
 	if (!code)
@@ -101,15 +111,17 @@ static int run(const struct options *options)
 	if (!code)
 		code = lock_subnet_file(options->subnet_file, &lock, &err);
 	if (!code)
-		code = node_new(daemon.loop, options, health, on_fatal, &daemon, &node, &err);
+		code = node_new(daemon.loop, options, health, on_fatal, &daemon, &daemon.node,
+				&err);
 	if (code)
 		on_fatal(err.text, &daemon);
 	else if (!daemon.exit_code)
 		loop_run(daemon.loop);
-	node_free(node);
+	node_free(daemon.node);
 	health_free(health);
 	loop_event_free(sigterm);
 	loop_event_free(sigint);
+	loop_event_free(sighup);
 	loop_free(daemon.loop);
 	return daemon.exit_code;
 }

@@ -135,11 +135,27 @@ static void request_lease(struct node *node)
 		.conf = &node->conf,
 		.attrs = &attrs,
 		.preferred = node->old_file.subnet,
+		.avoid = node->uplink.onlink,
+		.n_avoid = node->uplink.n_onlink,
 		.renew_margin_min = (unsigned)node->options->subnet_lease_renew_margin_min,
 	};
 
 	node->store->ops->acquire(node->store, &request);
 	lease_done(&attrs);
+}
+
+static void warn_of_overlap(const struct netconf *conf, const struct uplink *uplink,
+			    const struct ip_net *net)
+{
+	char a[IP_NET_STRLEN], b[IP_NET_STRLEN];
+
+	IP_FOREACH_FAMILY (f)
+		if (conf->enabled[f] && ip_net_overlaps(&conf->range[f].network, net))
+			log_warning(
+				"Network %s overlaps %s, which %s is connected to: subnets in it "
+				"cannot be routed",
+				ip_net_format(&conf->range[f].network, a), ip_net_format(net, b),
+				uplink->name);
 }
 
 static void warn_of_options(const struct backend *backend, const struct netconf *conf)
@@ -152,6 +168,8 @@ static void warn_of_options(const struct backend *backend, const struct netconf 
 			    "pods will be lost or cut up; going on as the config says",
 			    backend->vxlan.outer_mtu, nic_mtu, backend->uplink.name);
 
+	for (size_t i = 0; i < backend->uplink.n_onlink; i++)
+		warn_of_overlap(conf, &backend->uplink, &backend->uplink.onlink[i]);
 	backend_unknown_options(backend, conf->backend, unknown, sizeof(unknown));
 	if (*unknown)
 		log_warning("Backend %s has no option %s; ignoring it", backend->ops->type,
@@ -440,6 +458,12 @@ int node_new(struct loop *loop, const struct options *options, struct health *he
 	node->store->ops->start(node->store);
 	*ret_node = node;
 	return 0;
+}
+
+void node_refresh(struct node *node)
+{
+	configure(node);
+	reconciler_resync(node->reconciler);
 }
 
 void node_free(struct node *node)

@@ -15,5 +15,7 @@ typedef void (*node_fatal_fn)(const char *why, void *userdata);
 /* Starts; everything else happens on the loop. @options and @health are borrowed. */
 int node_new(struct loop *loop, const struct options *options, struct health *health,
 	     node_fatal_fn fatal, void *userdata, struct node **ret_node, struct err *err);
+/* Looks at everything again: uplink, kernel (SIGHUP). */
+void node_refresh(struct node *node);
 /* Lets go; what is in the kernel stays. */
 void node_free(struct node *node);

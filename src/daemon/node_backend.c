@@ -59,13 +59,15 @@ static bool uplink_lives(const struct node *node, const struct uplink_world *wor
 static void wait_for_uplink(struct node *node, const struct uplink_world *world,
 			    const struct err *err)
 {
-	if (uplink_lives(node, world))
+	bool alive = uplink_lives(node, world);
+
+	if (alive)
 		health_degraded(node->health, HEALTH_UPLINK, err->text);
 	else
 		health_missing(node->health, HEALTH_UPLINK, err->text);
 	if (strcmp(node->waiting_for, err->text))
-		log_warning("%s%s; waiting for it", node->has_backend ? "The uplink is gone: " : "",
-			    err->text);
+		log_warning("%s; %s", err->text,
+			    alive ? "going on with what is there" : "waiting for it");
 	(void)snprintf(node->waiting_for, sizeof(node->waiting_for), "%s", err->text);
 }
 

@@ -84,7 +84,9 @@ static bool plan_peer(const struct node *node, const char *key, const struct lea
 		return true;
 	else
 		(void)err_wrap(&err, -EINVAL, "Ignoring lease %s until it changes", key);
-	if (complain)
+	if (complain && !*peer->backend_type && !backend)
+		log_info("%s is reserved for a host that has not joined yet", key);
+	else if (complain)
 		log_warning("%s", err.text);
 	return false;
 }

@@ -79,14 +79,16 @@ static bool is_eligible(const struct link *link)
 	return link && !link->loopback && strncmp(link->name, "flannel", strlen("flannel")) != 0;
 }
 
-/* How good an address is as the end of a tunnel: less is better, -1 is not at all. */
+/* How good an address is as the end of a tunnel: less is better, -1 is not at all. One
+ * that is still checked for duplicates will do: it is the one that we had before a reboot,
+ * and a link-local one in its stead would cost us our lease. */
 static int address_rank(const struct addr *addr)
 {
 	const bool global = ip_is_global_unicast(&addr->net.ip);
 
 	if (addr->deprecated || (!global && !ip_is_link_local(&addr->net.ip)))
 		return -1;
-	return (global ? 0 : 2) + (addr->temporary ? 1 : 0);
+	return (global ? 0 : 4) + (addr->tentative ? 2 : 0) + (addr->temporary ? 1 : 0);
 }
 
 /* The best address of @family on @link that matches @pattern (NULL: any); of equal

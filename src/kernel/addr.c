@@ -43,7 +43,8 @@ int addr_parse(const struct nlmsghdr *msg, struct addr *ret_addr)
 		.ifindex = (int)info->ifa_index,
 		.net = {.ip = local, .len = info->ifa_prefixlen},
 		.scope = info->ifa_scope,
-		.deprecated = flags & (IFA_F_DEPRECATED | IFA_F_DADFAILED | IFA_F_TENTATIVE),
+		.deprecated = flags & (IFA_F_DEPRECATED | IFA_F_DADFAILED),
+		.tentative = flags & IFA_F_TENTATIVE,
 		.temporary = flags & IFA_F_TEMPORARY, /* the same bit as IFA_F_SECONDARY */
 	};
 	return 0;

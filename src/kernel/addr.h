@@ -11,7 +11,8 @@ struct addr {
 	int ifindex;
 	struct ip_net net;   /* the address with its prefix length, host bits kept */
 	unsigned char scope; /* RT_SCOPE_* */
-	bool deprecated;     /* preferred lifetime over, or IPv6 DAD failed or not done */
+	bool tentative;      /* IPv6 DAD is still at it */
+	bool deprecated;     /* preferred lifetime over, or IPv6 DAD failed */
 	bool temporary;      /* IPv6 privacy address, or a secondary IPv4 address */
 };
 

@@ -179,12 +179,22 @@ static struct nlmsghdr *put_route(void *buf, uint16_t type, uint16_t flags,
 	return msg;
 }
 
-struct nlmsghdr *route_put_replace(void *buf, const struct route *route)
+static struct nlmsghdr *put_new(void *buf, uint16_t flags, const struct route *route)
 {
 	bool direct = route->n_nexthops && !ip_is_set(&route->nexthop[0].gateway);
 
-	return put_route(buf, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, route,
+	return put_route(buf, RTM_NEWROUTE, NLM_F_CREATE | flags, route,
 			 direct ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE);
+}
+
+struct nlmsghdr *route_put_add(void *buf, const struct route *route)
+{
+	return put_new(buf, NLM_F_EXCL, route);
+}
+
+struct nlmsghdr *route_put_replace(void *buf, const struct route *route)
+{
+	return put_new(buf, NLM_F_REPLACE, route);
 }
 
 struct nlmsghdr *route_put_delete(void *buf, const struct route *route)

@@ -38,6 +38,8 @@ struct route {
 int route_parse(const struct nlmsghdr *msg, struct route *ret_route);
 /* All routes of table main of one family. */
 struct nlmsghdr *route_put_dump(void *buf, enum ip_family family);
+/* Adds @route; -EEXIST when there is one with the same destination and metric. */
+struct nlmsghdr *route_put_add(void *buf, const struct route *route);
 /* Adds @route or replaces the one with the same destination and metric. */
 struct nlmsghdr *route_put_replace(void *buf, const struct route *route);
 /* Deletes exactly @route: its destination, metric, protocol and nexthop. */

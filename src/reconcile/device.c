@@ -195,16 +195,19 @@ static int explain_busy(struct reconciler *r, const struct device *d, int code, 
 	struct rival rival = {.want = &d->want};
 
 	if (code == -EADDRINUSE)
-		return err_set(err, code, "UDP port %u is in use by a program of this host",
-			       d->want.vxlan.port);
+		return err_set(
+			err, code,
+			"UDP port %u is in use, by a program or a vxlan device with other options",
+			d->want.vxlan.port);
 	(void)netlink_dump(r->nl, link_put_dump(buf), find_rival, &rival, NULL);
 	return *rival.name ? err_set(err, code, "device %s has VNI %u on port %u already",
 				     rival.name, d->want.vxlan.vni, d->want.vxlan.port)
 			   : code;
 }
 
-static int create(struct reconciler *r, const struct device *d, struct err *err)
+static int create(struct reconciler *r, uint8_t slot, struct err *err)
 {
+	struct device *d = &r->device[slot];
 	char buf[NETLINK_MESSAGE_MAX] = {0}, mac[MAC_STRLEN], local[IP_STRLEN];
 	int code = netlink_request(r->nl, link_put_create_vxlan(buf, &d->want), NULL, NULL, err);
 
@@ -217,6 +220,10 @@ static int create(struct reconciler *r, const struct device *d, struct err *err)
 			 d->name, d->want.vxlan.vni, d->want.vxlan.port,
 			 ip_format(&d->want.vxlan.local, local), r->names[DEVICE_UPLINK],
 			 d->want.mtu, mac_format(&d->want.mac, mac));
+	/* The kernel takes no alias with the creation: rtnl_create_link(). */
+	device_refresh(r, slot);
+	if (!code && d->has_seen)
+		code = change(r, d, false, err);
 	return code;
 }
 
@@ -230,7 +237,7 @@ static int recreate(struct reconciler *r, uint8_t slot, const char *why, struct 
 		log_info("Device %s has %s: re-creating it", d->name, why);
 	delete_by_ifindex(r, d->seen.ifindex);
 	gone(r, slot, false);
-	return create(r, d, err);
+	return create(r, slot, err);
 }
 
 static int set_tx_checksum(struct device *d, struct err *err)
@@ -260,11 +267,7 @@ static int converge(struct reconciler *r, uint8_t slot, bool *acted, struct err 
 	case LINK_SAME:
 		break;
 	case LINK_CREATE:
-		code = create(r, d, err);
-		/* The kernel takes no alias with the creation: rtnl_create_link(). */
-		device_refresh(r, slot);
-		if (!code && d->has_seen)
-			code = change(r, d, false, err);
+		code = create(r, slot, err);
 		break;
 	case LINK_CHANGE:
 		code = change(r, d, false, err);

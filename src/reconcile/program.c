@@ -10,6 +10,7 @@
 #include "base/mem.h"
 
 #include <errno.h>
+#include <linux/rtnetlink.h>
 #include <stdio.h>
 #include <utlist.h>
 
@@ -68,7 +69,10 @@ static struct nlmsghdr *encode(const struct reconciler *r, const struct item *it
 		return set ? neigh_put_replace(buf, &neigh) : neigh_put_delete(buf, &neigh);
 	case ENTRY_ROUTE:
 		route = to_route(r, item, value);
-		return set ? route_put_replace(buf, &route) : route_put_delete(buf, &route);
+		if (!set)
+			return route_put_delete(buf, &route);
+		/* What was not seen is not to be replaced unseen: it may be the host's own. */
+		return item->has_seen ? route_put_replace(buf, &route) : route_put_add(buf, &route);
 	case ENTRY_FILTER:
 		return nft_put_element(buf, &r->device[item->key.device].filter, &item->key.net.ip,
 				       set);
@@ -103,6 +107,48 @@ static void add_inflight(struct reconciler *r, struct item *item)
 	r->inflight[r->n_inflight++] = item;
 }
 
+/* A connected route of the host: replacing it would take the host off its network, and
+ * nothing would bring it back. */
+static bool is_connected(const struct item *item)
+{
+	return item->key.kind == ENTRY_ROUTE && item->refs && item->has_seen &&
+	       item->seen.protocol == RTPROT_KERNEL;
+}
+
+static void refuse_connected(struct reconciler *r, struct item *item)
+{
+	int64_t delay = reconciler_backoff_ms(UINT8_MAX);
+	char net[IP_NET_STRLEN], what[ENTRY_STRLEN];
+
+	(void)snprintf(what, sizeof(what), "Routing subnet %s", ip_net_format(&item->key.net, net));
+	if (!item->failures)
+		reconciler_log_failure(r, what, "it is a network that this host is connected to",
+				       delay);
+	(void)snprintf(r->failure, sizeof(r->failure),
+		       "route %s: it is a network that this host is connected to", net);
+	item->failures = 1;
+	set_wait(&r->set, item, delay + loop_now_ms());
+}
+
+/* The gateway of an IPv6 route of ours lies in the destination itself, and the kernel
+ * looks it up: ip6_route_check_nh_onlink() refuses what leads to another device, so that
+ * the old route goes first, in the same batch. */
+static bool must_go_first(const struct item *item)
+{
+	return item->key.kind == ENTRY_ROUTE && item->key.net.ip.family == IP_V6 &&
+	       item->want.onlink && item->has_seen &&
+	       (item->seen.device != item->want.device || item->seen.foreign);
+}
+
+static void commit_removal(struct reconciler *r, struct item *item)
+{
+	void *room = netlink_batch_room(r->batch);
+
+	if (room) /* its failure is of no interest: the route that follows tells */
+		netlink_batch_commit(r->batch, encode(r, item, false, room), UINT32_MAX - 1);
+	item->has_seen = false;
+}
+
 /* Moves items of one queue into the batch, either those to set or those to
  * delete. False when the batch is full. */
 static bool collect(struct reconciler *r, enum entry_kind kind, enum diff_action wanted_action)
@@ -124,6 +170,12 @@ static bool collect(struct reconciler *r, enum entry_kind kind, enum diff_action
 		}
 		if (action != wanted_action)
 			continue;
+		if (is_connected(item)) {
+			refuse_connected(r, item);
+			continue;
+		}
+		if (action == DIFF_SET && must_go_first(item))
+			commit_removal(r, item);
 		room = netlink_batch_room(r->batch);
 		if (!room)
 			return false;
@@ -139,6 +191,8 @@ static void on_failure(uint32_t token, int error, const char *text, void *userda
 {
 	struct reconciler *r = userdata;
 
+	if (token >= r->n_inflight)
+		return;
 	r->codes[token] = error;
 	if (*text)
 		log_debug(2, "kernel: %s", text);
@@ -165,7 +219,8 @@ static void clear_the_way(struct reconciler *r, const struct item *item)
 	char buf[NETLINK_MESSAGE_MAX] = {0};
 	struct route front = to_route(r, item, &item->seen);
 
-	if (item->has_seen && !entry_value_equal(&item->want, &item->seen))
+	if (item->has_seen && item->seen.protocol != RTPROT_KERNEL &&
+	    !entry_value_equal(&item->want, &item->seen))
 		(void)netlink_request(r->nl, route_put_delete(buf, &front), NULL, NULL, NULL);
 	r->need_dump = true;
 }

@@ -253,8 +253,13 @@ static void on_config_event(struct dir *d, const struct inotify_event *event)
 		lose(d);
 		return;
 	}
-	if (!event->len || strcmp(event->name, "config"))
+	if (!event->len)
 		return;
+	if (strcmp(event->name, "config") != 0) {
+		/* What `config` is a link to may have been swapped (a ConfigMap). */
+		dir_list_later(d, VANISHED_MS, true);
+		return;
+	}
 	if (event->mask & (IN_CREATE | IN_DELETE | IN_MOVED_FROM)) {
 		dir_list_later(d, VANISHED_MS, true); /* half-written, or being replaced */
 		return;
@@ -338,6 +343,9 @@ static void dir_acquire(struct store *store, const struct store_request *request
 	d->conf = *request->conf;
 	d->conf.backend = NULL;
 	memcpy(d->preferred, request->preferred, sizeof(d->preferred));
+	d->n_avoid = request->n_avoid < DIR_AVOID_MAX ? request->n_avoid : DIR_AVOID_MAX;
+	if (d->n_avoid)
+		memcpy(d->avoid, request->avoid, d->n_avoid * sizeof(*d->avoid));
 	d->renew_margin_s = request->renew_margin_min * 60LL;
 	d->acquiring = true;
 	if (d->has_own && *d->own_key)

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define DIR_AVOID_MAX         16
 #define DIR_LEASE_TIME_S      86400
 #define DIR_CLOCK_TOLERANCE_S 5
 #define DIR_IO_RETRY_MS       2000     /* first delay before what could not be read is read again */
@@ -49,6 +50,8 @@ struct dir {
 	struct lease attrs;                 /* what we publish */
 	struct netconf conf;                /* ranges only; borrows nothing */
 	struct ip_net preferred[IP_FAMILY_COUNT];
+	struct ip_net avoid[DIR_AVOID_MAX]; /* prefixes of the host's own */
+	size_t n_avoid;
 	int64_t renew_margin_s;
 };
 

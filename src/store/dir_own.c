@@ -178,6 +178,7 @@ static bool fits(const struct netconf *conf, const struct ip_net subnet[IP_FAMIL
 /* The peers' subnets of one family, sorted, for a fast "is it taken?". */
 struct taken {
 	enum ip_family family;
+	const struct dir *dir;
 	struct ip_net *item;
 	size_t n, cap;
 };
@@ -211,6 +212,9 @@ static bool is_taken(const struct ip_net *subnet, void *userdata)
 {
 	const struct taken *t = userdata;
 
+	for (size_t i = 0; i < t->dir->n_avoid; i++)
+		if (ip_net_overlaps(subnet, &t->dir->avoid[i]))
+			return true;
 	return t->n && bsearch(subnet, t->item, t->n, sizeof(*t->item), compare_overlap);
 }
 
@@ -224,7 +228,7 @@ static int choose(const struct dir *d, const struct ip_net *wish,
 
 	memset(ret_subnet, 0, IP_FAMILY_COUNT * sizeof(*ret_subnet));
 	for (enum ip_family f = IP_V4; f < IP_FAMILY_COUNT && !code; f++) {
-		struct taken t = {.family = f};
+		struct taken t = {.family = f, .dir = d};
 
 		if (!d->conf.enabled[f])
 			continue;
@@ -350,14 +354,20 @@ struct find_own {
 	const struct lease *found;
 };
 
+/* Of several records of ours: a person's wish, then what pods have addresses of. */
+static int rank(const struct find_own *f, const struct lease *lease)
+{
+	return (lease->expires_s ? 0 : 2) +
+	       !memcmp(lease->subnet, f->preferred, sizeof(lease->subnet));
+}
+
 static void find_own(const char *key, const struct lease *lease, void *userdata)
 {
 	struct find_own *f = userdata;
-	bool wish = !memcmp(lease->subnet, f->preferred, sizeof(lease->subnet));
 
 	(void)key;
-	if ((!f->found || wish) && dir_same_public_ip(f->attrs, lease) &&
-	    (!f->conf || fits(f->conf, lease->subnet)))
+	if ((!f->found || rank(f, lease) > rank(f, f->found)) &&
+	    dir_same_public_ip(f->attrs, lease) && (!f->conf || fits(f->conf, lease->subnet)))
 		f->found = lease;
 }
 
@@ -376,6 +386,21 @@ bool dir_find_own(struct store *store, const struct lease *attrs, struct lease *
 	return own.found != NULL;
 }
 
+/* Takes the record @found over. A reservation that says already what we publish is not
+ * written: the directory may be read-only. */
+static int reuse(struct dir *d, const struct lease *found, struct err *err)
+{
+	struct lease lease = make_lease(d, found->subnet, !found->expires_s);
+	int code = 0;
+
+	if (!found->expires_s && lease_same_content(found, &lease))
+		adopt(d, &lease);
+	else
+		code = publish(d, lease.subnet, !found->expires_s, err);
+	lease_done(&lease);
+	return code;
+}
+
 /* One round of the order of COMPAT.md section 4: the lease whose public IP is ours,
  * the subnet we had (of the lost lease, or of the subnet file), a new one. */
 static int acquire_once(struct dir *d, bool first, struct err *err)
@@ -389,8 +414,11 @@ static int acquire_once(struct dir *d, bool first, struct err *err)
 	peers_each(d->store.peers, find_own, &own);
 	if (own.found) {
 		memcpy(subnet, own.found->subnet, sizeof(subnet));
-		log_info("Found lease (%s) for current IP, reusing", lease_format_key(subnet, key));
-		return publish(d, subnet, !own.found->expires_s, err);
+		code = reuse(d, own.found, err);
+		if (!code)
+			log_info("Found lease (%s) for current IP, reusing",
+				 lease_format_key(subnet, key));
+		return code;
 	}
 	/* What stands in its way may be unreadable, and not in the table. */
 	code = choose(d, first ? wish : NULL, subnet, err);

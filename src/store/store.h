@@ -37,6 +37,9 @@ struct store_request {
 	const struct lease *attrs;
 	/* tried before a new one, when valid and free: of the old subnet file */
 	const struct ip_net *preferred; /* [IP_FAMILY_COUNT] */
+	/* the host's own prefixes: a new subnet must not overlap them */
+	const struct ip_net *avoid;
+	size_t n_avoid;
 	unsigned renew_margin_min;
 };
 

@@ -213,9 +213,13 @@ def test_configs_that_look_odd_and_are_fine(make_topo, config):
 def test_a_config_of_several_megabytes(make_topo):
     topo = make_topo(1)
     topo.store.write_config(json.dumps({**GOOD, "Padding": "x" * (3 << 20)}))
-    done = topo["h1"].run_flanneld()
-    assert_one_line(done, 1, topo.store.file("config"))
+    h1 = topo["h1"]
+    h1.allow_log("W", "is longer than")
+    h1.start_flanneld(wait=False)
+    h1.wait_readyz(503, "config is longer than 1048576 bytes")
     assert os.listdir(topo.store.file("subnets")) == []
+    topo.store.write_config(GOOD)  # as one that cannot be read: waited for
+    h1.wait_ready()
 
 
 def test_a_config_that_is_a_fifo_does_not_block(make_topo):

@@ -179,7 +179,7 @@ static void test_systemd(void **state)
 {
 	(void)state;
 	health_announce(health); /* nothing is ready */
-	assert_string_equal(told(), "");
+	assert_string_equal(told(), "STATUS=network config: waiting for the datastore");
 	health_missing(health, HEALTH_CONFIG, "no config yet");
 	assert_string_equal(told(), "STATUS=network config: no config yet");
 	health_missing(health, HEALTH_CONFIG, "no config yet");

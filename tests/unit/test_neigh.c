@@ -143,7 +143,7 @@ static void test_addr_parse(void **state)
 		{AF_INET6, 64, 0, NULL, "2001:db8::1", "2001:db8::1/64", false, false, 0},
 		{AF_INET6, 64, IFA_F_DEPRECATED, NULL, "2001:db8::1", "2001:db8::1/64", true, false,
 		 0},
-		{AF_INET6, 64, IFA_F_TENTATIVE, NULL, "2001:db8::1", "2001:db8::1/64", true, false,
+		{AF_INET6, 64, IFA_F_TENTATIVE, NULL, "2001:db8::1", "2001:db8::1/64", false, false,
 		 0},
 		{AF_INET6, 64, IFA_F_DADFAILED, NULL, "2001:db8::1", "2001:db8::1/64", true, false,
 		 0},
