@@ -34,7 +34,8 @@ struct backend_vxlan {
 	bool gbp;
 	bool learning;
 	bool direct_routing;
-	unsigned outer_mtu; /* of the packets on the uplink */
+	unsigned asked_mtu; /* option MTU; 0: not given */
+	unsigned outer_mtu; /* of the packets on the uplink: no more than it takes */
 	struct mac mac[IP_FAMILY_COUNT];
 };
 

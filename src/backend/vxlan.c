@@ -96,8 +96,9 @@ static int vxlan_configure(struct backend *b, const json_t *options, struct err 
 	if (code)
 		return code;
 	b->vxlan.port = (uint16_t)(port ? port : DEFAULT_PORT);
-	b->vxlan.outer_mtu = mtu ? (unsigned)mtu : b->uplink.mtu;
-	return check_mtu(b, mtu != 0, err);
+	b->vxlan.asked_mtu = (unsigned)mtu;
+	b->vxlan.outer_mtu = mtu && (unsigned)mtu < b->uplink.mtu ? (unsigned)mtu : b->uplink.mtu;
+	return check_mtu(b, mtu && (unsigned)mtu == b->vxlan.outer_mtu, err);
 }
 
 static unsigned vxlan_mtu(const struct backend *b)

@@ -163,10 +163,9 @@ static void warn_of_options(const struct backend *backend, const struct netconf 
 	unsigned nic_mtu = backend->uplink.mtu;
 	char unknown[160];
 
-	if (backend->ops == &backend_vxlan && backend->vxlan.outer_mtu > nic_mtu)
-		log_warning("Backend vxlan: MTU %u is larger than the %u of %s: large packets of "
-			    "pods will be lost or cut up; going on as the config says",
-			    backend->vxlan.outer_mtu, nic_mtu, backend->uplink.name);
+	if (backend->ops == &backend_vxlan && backend->vxlan.asked_mtu > nic_mtu)
+		log_warning("Backend vxlan: MTU %u is larger than the %u of %s; taking that",
+			    backend->vxlan.asked_mtu, nic_mtu, backend->uplink.name);
 
 	for (size_t i = 0; i < backend->uplink.n_onlink; i++)
 		warn_of_overlap(conf, &backend->uplink, &backend->uplink.onlink[i]);

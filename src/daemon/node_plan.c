@@ -64,7 +64,8 @@ static bool is_sane(const struct node *node, const struct lease *peer, struct er
 	return true;
 }
 
-/* Plans one peer. False: it is not for us, and *@ret_plan is empty; @complain: say why. */
+/* Plans one peer. False: it is not for us, and *@ret_plan is empty; @complain: say why,
+ * also of a family that is unusable. */
 static bool plan_peer(const struct node *node, const char *key, const struct lease *peer,
 		      bool complain, struct plan *ret_plan)
 {
@@ -88,7 +89,8 @@ static bool plan_peer(const struct node *node, const char *key, const struct lea
 		log_info("%s is reserved for a host that has not joined yet", key);
 	else if (complain)
 		log_warning("%s", err.text);
-	return false;
+	/* One good family is served, whatever is wrong with the other. */
+	return ret_plan->n > 0;
 }
 
 static void want(struct node *node, const struct plan *plan)

@@ -256,8 +256,10 @@ static void on_config_event(struct dir *d, const struct inotify_event *event)
 	if (!event->len)
 		return;
 	if (strcmp(event->name, "config") != 0) {
-		/* What `config` is a link to may have been swapped (a ConfigMap). */
-		dir_list_later(d, VANISHED_MS, true);
+		/* What `config` is a link to may have been swapped (a ConfigMap); in the
+		 * middle of that it may be unreadable, which is no news. */
+		if (!load_config(d, &err))
+			dir_set_problem(d, NULL);
 		return;
 	}
 	if (event->mask & (IN_CREATE | IN_DELETE | IN_MOVED_FROM)) {
@@ -369,6 +371,7 @@ static void dir_free(struct store *store)
 		close(d->inotify_fd);
 	if (d->clock_fd >= 0)
 		close(d->clock_fd);
+	dir_free_graves(d);
 	lease_done(&d->attrs);
 	free(d->path);
 	free(d->config);

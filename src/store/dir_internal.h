@@ -29,6 +29,7 @@ struct dir {
 	struct event *renew_timer;
 	int64_t retry_ms;
 	int64_t expiry_ms;          /* when expiry_timer fires; 0: not armed */
+	int64_t confirm_ms;         /* a list before this time confirms no doubt; 0: no doubt */
 	int64_t list_due_ms;        /* when list_timer fires; 0: not armed */
 	bool list_names_only;       /* what list_timer is to do */
 	bool listed;                /* the peer table was complete once */
@@ -40,6 +41,8 @@ struct dir {
 	char unreadable_why[160];   /* the first of them */
 	int64_t unreadable_retry_ms;
 	char *config; /* last text reported */
+
+	struct dir_grave *graves; /* leases that ended here, by key */
 
 	bool acquiring; /* a lease was asked for */
 	bool has_own;
@@ -71,6 +74,7 @@ int dir_load_record(struct dir *d, const char *key, bool live, bool complain);
 /* Lists the directory into the peer table, and again later. 0 or -errno. */
 int dir_list(struct dir *d, bool names_only);
 void dir_list_later(struct dir *d, int64_t ms, bool names_only);
+void dir_free_graves(struct dir *d);
 /* Timer callback, @dir is a struct dir. */
 void dir_on_expiry(void *dir);
 bool dir_same_public_ip(const struct lease *a, const struct lease *b);

@@ -18,6 +18,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Memory that runs out aborts, as in base/mem.h. */
+#define uthash_fatal(msg) abort()
+#include <uthash.h>
+
 #define RELIST_MS    60000 /* the whole directory, at least: for file systems without inotify */
 #define RELIST_SHARE 1000  /* listing may take this part of the time */
 #define TEMP_AGE_S   3600
@@ -49,6 +53,44 @@ static void arm_expiry(struct dir *d, int64_t deadline_ms)
 	loop_timer_set(d->expiry_timer, deadline_ms > now ? deadline_ms - now : 0);
 }
 
+/* A lease that has ended here, so that it does not rise from the dead. */
+struct dir_grave {
+	char key[LEASE_KEY_MAX];
+	int64_t expires_s;
+	UT_hash_handle hh;
+};
+
+static bool is_buried(const struct dir *d, const char *key, int64_t expires_s)
+{
+	struct dir_grave *grave;
+
+	HASH_FIND_STR(d->graves, key, grave);
+	return grave && grave->expires_s == expires_s;
+}
+
+static void bury(struct dir *d, const char *key, int64_t expires_s)
+{
+	struct dir_grave *grave;
+
+	HASH_FIND_STR(d->graves, key, grave);
+	if (!grave) {
+		grave = mem_alloc(1, sizeof(*grave));
+		(void)snprintf(grave->key, sizeof(grave->key), "%s", key);
+		HASH_ADD_STR(d->graves, key, grave);
+	}
+	grave->expires_s = expires_s;
+}
+
+void dir_free_graves(struct dir *d)
+{
+	struct dir_grave *grave, *next;
+
+	HASH_ITER (hh, d->graves, grave, next) {
+		HASH_DEL(d->graves, grave);
+		free(grave);
+	}
+}
+
 /* When this host stops believing @lease; 0: never, -1: it is over already. */
 static int64_t deadline_of(const struct dir *d, const char *key, const struct lease *lease,
 			   bool live)
@@ -60,6 +102,9 @@ static int64_t deadline_of(const struct dir *d, const char *key, const struct le
 		return 0;
 	if (known && known->expires_s == lease->expires_s)
 		return known->deadline_ms;
+	/* It has ended by the time that passed, whatever a clock says that was set back. */
+	if (!live && is_buried(d, key, lease->expires_s))
+		return -1;
 	if (left_s <= 0 && !live)
 		return -1;
 	if (left_s <= 0) {
@@ -162,6 +207,7 @@ static void expire(struct dir *d, const char *key, int64_t now_ms)
 		return;
 	}
 	log_info("Lease %s has expired", key);
+	bury(d, key, lease->expires_s);
 	peers_remove(d->store.peers, key);
 }
 
@@ -184,7 +230,12 @@ void dir_on_expiry(void *dir)
 
 void dir_list_later(struct dir *d, int64_t ms, bool names_only)
 {
-	int64_t due = loop_now_ms() + ms;
+	int64_t now = loop_now_ms(), due;
+
+	/* The second look at vanished peers must not come early. */
+	if (now + ms < d->confirm_ms)
+		ms = d->confirm_ms - now;
+	due = now + ms;
 
 	/* What is due earlier stays, as a full listing when either asks for one: events
 	 * without end do not put it off. */
@@ -279,7 +330,7 @@ int dir_list(struct dir *d, bool names_only)
 	if (code)
 		return code;
 
-	d->list_due_ms = 0;
+	d->list_due_ms = d->confirm_ms = 0;
 	if (!names_only) /* known records are not read then */
 		d->unreadable = 0;
 	/* Without an end, a list that broke off removes nothing. */
@@ -292,6 +343,7 @@ int dir_list(struct dir *d, bool names_only)
 		log_warning("%zu of %zu peers have vanished from %s/subnets at once: keeping them "
 			    "until a second look in %d ms",
 			    doubtful, peers_count(d->store.peers), d->path, CONFIRM_MS);
+	d->confirm_ms = doubtful ? loop_now_ms() + CONFIRM_MS : 0;
 	d->listed = true;
 	d->list_needed = false;
 	arm_expiry(d, loop_now_ms() + 1); /* finds the earliest deadline */
