@@ -42,7 +42,8 @@ static void install_set(struct node *node, struct node_filter *f)
 {
 	struct err err;
 
-	free(TAKE_PTR(f->listing));
+	free(f->listing);
+	f->listing = NULL;
 	f->has_set = !peer_filter_install_set(&f->filter, &err);
 	if (f->has_set)
 		reconciler_set_filter(node->reconciler, f->device, &f->filter.set);

@@ -121,12 +121,12 @@ static void refuse_connected(struct reconciler *r, struct item *item)
 	char net[IP_NET_STRLEN], what[ENTRY_STRLEN];
 
 	(void)snprintf(what, sizeof(what), "Routing subnet %s", ip_net_format(&item->key.net, net));
-	if (!item->failures)
+	if (item->failures != UINT8_MAX)
 		reconciler_log_failure(r, what, "it is a network that this host is connected to",
 				       delay);
 	(void)snprintf(r->failure, sizeof(r->failure),
 		       "route %s: it is a network that this host is connected to", net);
-	item->failures = 1;
+	item->failures = UINT8_MAX; /* it was said */
 	set_wait(&r->set, item, delay + loop_now_ms());
 }
 

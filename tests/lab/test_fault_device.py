@@ -144,11 +144,12 @@ def test_another_device_takes_the_name(vxlan, record_property):
     "route replace {net} via 192.168.64.254 dev eth0",
     "route replace blackhole {net}",
     "route replace {net} nexthop via 192.168.64.254 dev eth0 nexthop via 192.168.64.13 dev eth0",
+    "route replace {net} via {base} dev flannel.1 onlink proto 87 mtu 600",
     "route prepend {net} via 192.168.64.254 dev eth0",
     "route prepend blackhole {net}",
     "route flush dev flannel.1",
 ], ids=["neigh-deleted", "neigh-changed", "neigh-flushed", "route-deleted", "route-foreign",
-        "route-blackhole", "route-multipath", "route-in-front", "blackhole-in-front",
+        "route-blackhole", "route-multipath", "route-with-mtu", "route-in-front", "blackhole-in-front",
         "routes-flushed"])
 def test_an_entry_is_damaged(vxlan, command, record_property):
     # A flush goes on while anything is left, and says that it failed when we are quicker.
@@ -159,9 +160,10 @@ def test_an_entry_is_damaged(vxlan, command, record_property):
 @pytest.mark.parametrize("command", [
     "fdb del {mac} dst {ip} dev flannel.1 self",
     "fdb replace {mac} dst 192.168.64.99 dev flannel.1 self permanent",
+    "fdb replace {mac} dst {ip} port 9999 dev flannel.1 self permanent",
     "fdb append {mac} dst 192.168.64.99 dev flannel.1 self permanent",
     "fdb add 02:de:ad:be:ef:03 dst 192.168.64.99 dev flannel.1 self permanent",
-], ids=["deleted", "changed", "second-remote", "foreign"])
+], ids=["deleted", "changed", "another-port", "second-remote", "foreign"])
 def test_an_fdb_entry_is_damaged(vxlan, command, record_property):
     vxlan.repairs(lambda: vxlan.h1.ip(vxlan.fill(command), tool="bridge"), record_property)
 

@@ -218,3 +218,40 @@ def test_a_reservation_is_moved(make_topo):
     wait_until(lambda: "10.5.88.0/24" in h2.pod_routes())
     assert "Expiration" not in topo.store.lease("10.5.88.0-24")
     traffic.assert_all_to_all(topo.pods())
+
+
+# -- what must never be taken away -----------------------------------------------------
+
+
+def test_a_network_that_the_host_is_connected_to_is_never_replaced(make_topo):
+    """Network overlaps the underlay by mistake: the host must stay on its own network."""
+    topo = make_topo(2)
+    h1 = topo["h1"]
+    topo.allow_log("W", "overlaps 192.168.64.0/24|connected to")
+    topo.start({"Network": "192.168.0.0/16", "Backend": {"Type": "vxlan"}})
+    assert all(not key.startswith("192.168.64.") for key in topo.store.keys())
+    connected = h1.ip_json("route", "show", "192.168.64.0/24")
+    topo.store.put_peer("192.168.64.0-24", topo["h2"].address, mac="02:00:00:00:00:64")
+    h1.wait_log("W.*192.168.64.0/24 failed: it is a network that this host is connected to")
+    h1.wait_readyz(200, "192.168.64.0/24")
+    assert h1.ip_json("route", "show", "192.168.64.0/24") == connected
+    topo.store.remove("192.168.64.0-24")
+    wait_until(lambda: "connected to" not in h1.get("/readyz")[1])
+    assert h1.ip_json("route", "show", "192.168.64.0/24") == connected
+
+
+def test_a_config_behind_links_is_swapped(make_topo):
+    """As a ConfigMap is updated: config -> ..data/config, and ..data is swapped."""
+    topo = make_topo(1)
+    h1, at = topo["h1"], topo.store.file
+    for name, mtu in (("..1", 1500), ("..2", 1400)):
+        os.mkdir(at(name))
+        with open(at(name, "config"), "w", encoding="utf-8") as f:
+            json.dump({"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan", "MTU": mtu}}, f)
+    os.symlink("..1", at("..data"))
+    os.symlink("..data/config", at("config"))
+    h1.start_flanneld()
+    assert device_mtu(h1) == 1450
+    os.symlink("..2", at("..tmp"))
+    os.rename(at("..tmp"), at("..data"))
+    wait_until(lambda: device_mtu(h1) == 1350)
