@@ -72,8 +72,8 @@ void node_filter_want(struct node *node, uint8_t device, const struct link *link
 	if (f->device && f->filter.port == wanted.port && f->filter.vni == wanted.vni &&
 	    !strcmp(f->filter.set.table, wanted.set.table))
 		return;
-	free(f->listing);
-	*f = (struct node_filter){.device = device, .filter = wanted};
+	f->device = device;
+	f->filter = wanted;
 	install_set(node, f);
 }
 
