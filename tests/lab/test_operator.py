@@ -187,7 +187,7 @@ def push(topo, central):
 def test_a_push_that_lacks_our_own_record(make_topo):
     """The own record comes back, the subnet stays; the peers are those of the push."""
     topo = make_topo(1)
-    topo.start(VXLAN)
+    topo.start({**VXLAN, "SubnetMin": "10.5.100.0"})  # away from the pushed ones
     h1 = topo["h1"]
     h1.allow_log("W", "was deleted|vanished")
     own, subnet = h1.key(), h1.subnet()
