@@ -92,25 +92,23 @@ int file_make_parents(const char *path, struct err *err)
 	return 0;
 }
 
-static int write_all(int fd, const char *text, mode_t mode)
+int file_write_all(int fd, const char *text)
 {
-	size_t len = strlen(text);
+	size_t left = strlen(text);
 
-	while (len) {
-		ssize_t n = write(fd, text, len);
+	while (left) {
+		ssize_t n = write(fd, text, left);
 
 		if (n < 0 && errno != EINTR)
 			return -errno;
 		if (n > 0) {
 			text += n;
-			len -= (size_t)n;
+			left -= (size_t)n;
 		}
 	}
-	/* The temporary file is 0600; the umask has no say in what was asked for. */
-	return fchmod(fd, mode) < 0 || fsync(fd) < 0 ? -errno : 0;
+	return fsync(fd) < 0 ? -errno : 0;
 }
 
-/* Makes the rename itself last. Some file systems cannot; the file is in place anyway. */
 static void sync_parent(const char *path, const char *name)
 {
 	_cleanup_free_ char *dir = mem_strdup(path);
@@ -143,7 +141,8 @@ int file_write_atomic(const char *path, const char *text, mode_t mode, struct er
 		r = -errno;
 		return err_sys(err, r, "cannot create %s", temporary);
 	}
-	r = write_all(fd, text, mode);
+	/* The temporary file is 0600; the umask has no say in what was asked for. */
+	r = fchmod(fd, mode) < 0 ? -errno : file_write_all(fd, text);
 	if (!r && rename(temporary, path) < 0)
 		r = -errno;
 	if (r < 0) {

@@ -19,5 +19,8 @@ int file_read(int dirfd, const char *path, size_t limit, char **ret_text, size_t
  * a crash. Creates missing parent directories (mode 0755). */
 int file_write_atomic(const char *path, const char *text, mode_t mode, struct err *err);
 
+/* Writes all of @text and has it on disk (fsync(2)). 0 or -errno. */
+int file_write_all(int fd, const char *text);
+
 /* Creates the missing directories before the last slash of @path (mode 0755). */
 int file_make_parents(const char *path, struct err *err);

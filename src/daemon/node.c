@@ -34,7 +34,9 @@ static void refuse(struct node *node, bool alone, enum health_part part, const c
 		node->fatal(why, node->userdata);
 		return;
 	}
-	log_error("%s; going on with what was in force before", why);
+	if (strcmp(node->refused, why)) /* the same may come with every event of the NIC */
+		log_error("%s; going on with what was in force before", why);
+	(void)snprintf(node->refused, sizeof(node->refused), "%s", why);
 	health_degraded(node->health, part, why);
 }
 
@@ -215,11 +217,14 @@ static void configure_with(struct node *node, struct netconf *conf)
 		if (!same_conf) {
 			netconf_done(&node->next_conf);
 			node->has_next_conf = false;
+			if (node->has_conf)
+				(void)lock_network(node, &node->conf, NULL);
 		}
 		refuse(node, !node->has_backend, same_conf ? HEALTH_UPLINK : HEALTH_CONFIG,
 		       err.text);
 		return;
 	}
+	*node->refused = '\0';
 	if (!same_conf)
 		adopt_next_conf(node, &backend);
 	same_backend = node->has_backend && backend_equal(&backend, &node->backend);

@@ -41,6 +41,7 @@ struct node {
 	bool has_conf;
 	struct netconf next_conf; /* read, but not in force yet: there is no uplink */
 	bool has_next_conf;
+	char refused[ERR_TEXT_MAX]; /* what was refused last; "": nothing since */
 	struct uplink uplink;
 	bool has_uplink;
 	char waiting_for[ERR_TEXT_MAX]; /* what about the uplink; "": nothing */

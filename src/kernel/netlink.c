@@ -90,6 +90,16 @@ static ssize_t receive(struct netlink *nl)
 	return n < 0 ? -errno : n;
 }
 
+/* The same where there must be one: the kernel has answered by now. */
+static ssize_t receive_answer(struct netlink *nl, struct err *err)
+{
+	ssize_t n = receive(nl);
+
+	if (n == -EAGAIN)
+		return err_set(err, -EPROTO, "the kernel did not answer");
+	return n < 0 ? err_sys(err, (int)n, "netlink receive") : n;
+}
+
 static int find_ext_text(const struct nlattr *attr, void *data)
 {
 	const char **text = data;
@@ -147,13 +157,11 @@ static int read_answers(struct netlink *nl, uint32_t seq, netlink_message_fn on_
 	const char *text;
 
 	for (;;) {
-		ssize_t n = receive(nl);
+		ssize_t n = receive_answer(nl, err);
 		int left = (int)n, code;
 
-		if (n == -EAGAIN)
-			return err_set(err, -EPROTO, "the kernel did not answer");
 		if (n < 0)
-			return err_sys(err, (int)n, "netlink receive");
+			return (int)n;
 		for (const struct nlmsghdr *m = (const void *)nl->buf; mnl_nlmsg_ok(m, left);
 		     m = mnl_nlmsg_next(m, &left)) {
 			if (m->nlmsg_seq != seq)
@@ -274,13 +282,11 @@ static int read_batch_answers(struct netlink *nl, const struct netlink_batch *ba
 	const char *text;
 
 	for (;;) {
-		ssize_t n = receive(nl);
+		ssize_t n = receive_answer(nl, err);
 		int left = (int)n, code;
 
-		if (n == -EAGAIN)
-			return err_set(err, -EPROTO, "the kernel did not answer");
 		if (n < 0)
-			return err_sys(err, (int)n, "netlink receive");
+			return (int)n;
 		for (const struct nlmsghdr *m = (const void *)nl->buf; mnl_nlmsg_ok(m, left);
 		     m = mnl_nlmsg_next(m, &left)) {
 			uint32_t index = m->nlmsg_seq - first;

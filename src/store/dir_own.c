@@ -42,23 +42,6 @@ static void temp_name(char buf[TEMP_NAME_MAX])
 		       (unsigned long long)random_u64());
 }
 
-static int write_all(int fd, const char *text)
-{
-	size_t left = strlen(text);
-
-	while (left) {
-		ssize_t n = write(fd, text, left);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		text += n;
-		left -= (size_t)n;
-	}
-	return fsync(fd) ? -errno : 0;
-}
-
 /* Writes @lease whole under a temporary name. */
 static int write_temp(const struct dir *d, const struct lease *lease, char temp[TEMP_NAME_MAX],
 		      struct err *err)
@@ -71,7 +54,7 @@ static int write_temp(const struct dir *d, const struct lease *lease, char temp[
 	fd = openat(d->subnets_fd, temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 	if (fd < 0)
 		return err_sys(err, -errno, "creating a file in %s/subnets", d->path);
-	code = write_all(fd, text);
+	code = file_write_all(fd, text);
 	if (code) {
 		(void)unlinkat(d->subnets_fd, temp, 0);
 		return err_sys(err, code, "writing to %s/subnets", d->path);
