@@ -185,18 +185,32 @@ static bool has_our_alias(const struct node *node, const struct link *link)
 	return false;
 }
 
+struct left_devices {
+	const struct node *node;
+	struct link link[DEVICE_MAX];
+	size_t n;
+};
+
+static void collect_left(const struct nlmsghdr *msg, void *userdata)
+{
+	struct left_devices *left = userdata;
+	struct link link;
+
+	if (left->n < DEVICE_MAX && !link_parse(msg, &link) && !strcmp(link.kind, "vxlan") &&
+	    has_our_alias(left->node, &link))
+		left->link[left->n++] = link;
+}
+
 void node_sweep_devices(struct node *node)
 {
-	struct uplink_world world = {0};
-	const struct ip nowhere = {0};
+	struct left_devices left = {.node = node};
+	char buf[NETLINK_MESSAGE_MAX] = {0};
 
-	if (!uplink_world_read(reconciler_netlink(node->reconciler), &nowhere, &world, NULL))
-		for (size_t i = 0; i < world.n_links; i++)
-			if (!strcmp(world.links[i].kind, "vxlan") &&
-			    has_our_alias(node, &world.links[i]) &&
-			    reconciler_disown(node->reconciler, &world.links[i]))
-				node_filter_sweep(&world.links[i]);
-	uplink_world_done(&world);
+	(void)netlink_dump(reconciler_netlink(node->reconciler), link_put_dump(buf), collect_left,
+			   &left, NULL);
+	for (size_t i = 0; i < left.n; i++)
+		if (reconciler_disown(node->reconciler, &left.link[i]))
+			node_filter_sweep(&left.link[i]);
 }
 
 static int probe_vxlan(struct node *node, struct err *err)

@@ -14,7 +14,8 @@
 #include <stdio.h>
 #include <utlist.h>
 
-#define RACES_MAX 3 /* a device that goes this often under our hands is a failure */
+#define TOKEN_OF_NOBODY (UINT32_MAX - 1) /* above every item's: its failure is dropped */
+#define RACES_MAX       3 /* a device that goes this often under our hands is a failure */
 
 static struct route to_route(const struct reconciler *r, const struct item *item,
 			     const struct entry_value *value)
@@ -145,7 +146,7 @@ static void commit_removal(struct reconciler *r, struct item *item)
 	void *room = netlink_batch_room(r->batch);
 
 	if (room) /* its failure is of no interest: the route that follows tells */
-		netlink_batch_commit(r->batch, encode(r, item, false, room), UINT32_MAX - 1);
+		netlink_batch_commit(r->batch, encode(r, item, false, room), TOKEN_OF_NOBODY);
 	item->has_seen = false;
 }
 

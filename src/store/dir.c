@@ -55,6 +55,12 @@ void dir_retry_later(struct dir *d)
 	d->retry_ms = d->retry_ms * 2 < RETRY_MAX_MS ? d->retry_ms * 2 : RETRY_MAX_MS;
 }
 
+void dir_failed(struct dir *d, const char *problem)
+{
+	dir_set_problem(d, problem);
+	dir_retry_later(d);
+}
+
 /* 0, or -errno with the text of a problem. */
 static int load_config(struct dir *d, struct err *err)
 {
@@ -237,9 +243,8 @@ static void on_subnet_event(struct dir *d, const struct inotify_event *event)
 
 static void lose(struct dir *d)
 {
-	dir_set_problem(d, "the store's directory has been removed; keeping what is known");
 	disconnect(d);
-	dir_retry_later(d);
+	dir_failed(d, "the store's directory has been removed; keeping what is known");
 }
 
 static void on_config_event(struct dir *d, const struct inotify_event *event)

@@ -64,6 +64,8 @@ int64_t dir_wall_now_s(void);
 void dir_set_problem(struct dir *d, const char *problem);
 /* Connects again after a jittered, growing delay. */
 void dir_retry_later(struct dir *d);
+/* Both: reports, and connects again later. */
+void dir_failed(struct dir *d, const char *problem);
 
 /* dir_records.c */
 /* Reads one record. -ENOENT when it has gone; -EINVAL when it is none. */

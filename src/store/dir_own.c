@@ -422,8 +422,7 @@ int dir_own_acquire(struct dir *d)
 		log_debug(1, "Lost a race for a subnet; trying another one");
 	}
 	if (code) {
-		dir_set_problem(d, err.text);
-		dir_retry_later(d);
+		dir_failed(d, err.text);
 	}
 	return code;
 }
@@ -481,8 +480,7 @@ int dir_own_check(struct dir *d)
 	}
 	lease_done(&lease);
 	if (code) {
-		dir_set_problem(d, err.text);
-		dir_retry_later(d);
+		dir_failed(d, err.text);
 	}
 	return code;
 }
@@ -494,8 +492,7 @@ void dir_own_publish(struct dir *d)
 	if (d->subnets_fd < 0)
 		return; /* connecting again compares the record, and publishes */
 	if (publish(d, d->own, !d->own_expires_s, &err)) {
-		dir_set_problem(d, err.text);
-		dir_retry_later(d);
+		dir_failed(d, err.text);
 	}
 }
 

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "messages.h"
 #include "store/dir_internal.h"
+#include "wait.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -37,16 +38,6 @@ static struct event *tick;
 static char dir[64];
 static struct host hosts[HOSTS_MAX];
 
-/* Runs the loop until the state is reached. */
-#define WAIT_MS(ms, condition)                                                                     \
-	do {                                                                                       \
-		int64_t _until = loop_now_ms() + (ms);                                             \
-		while (!(condition)) {                                                             \
-			if (loop_now_ms() > _until)                                                \
-				fail_msg("not reached: %s", #condition);                           \
-			turn();                                                                    \
-		}                                                                                  \
-	} while (0)
 #define WAIT(condition) WAIT_MS(20000, condition)
 
 static void on_tick(void *userdata)

@@ -8,6 +8,7 @@
 #include "messages.h"
 #include "reconcile/internal.h"
 #include "rules/nft.h"
+#include "wait.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -27,16 +28,6 @@ static size_t n_settled, n_filter_changed;
 static int vxlan;
 static const struct mac mac = {{2, 0, 0, 0, 0, 1}}, peer_mac = {{2, 0, 0, 0, 0, 3}};
 
-/* Runs the loop until the state is reached. */
-#define WAIT_MS(ms, condition)                                                                     \
-	do {                                                                                       \
-		int64_t _until = loop_now_ms() + (ms);                                             \
-		while (!(condition)) {                                                             \
-			if (loop_now_ms() > _until)                                                \
-				fail_msg("not reached: %s", #condition);                           \
-			turn();                                                                    \
-		}                                                                                  \
-	} while (0)
 #define WAIT(condition) WAIT_MS(10000, condition)
 
 static void nothing(void *userdata)
