@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* grpc.h - gRPC calls over HTTP/2: one request message, any number of answers
+ *
+ * Bidirectional methods are called with a finite body as well (their one request, then
+ * the end of our side), which is what etcd's Watch and LeaseKeepAlive need.
+ */
+#pragma once
+
+#include "io/h2.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Longest answer taken: 50,000 leases are 13 MB. */
+#define GRPC_MESSAGE_MAX (64u << 20)
+
+enum grpc_code { /* https://grpc.github.io/grpc/core/md_doc_statuscodes.html */
+		 GRPC_OK = 0,
+		 GRPC_UNKNOWN = 2,
+		 GRPC_INVALID_ARGUMENT = 3,
+		 GRPC_DEADLINE_EXCEEDED = 4,
+		 GRPC_NOT_FOUND = 5,
+		 GRPC_PERMISSION_DENIED = 7,
+		 GRPC_RESOURCE_EXHAUSTED = 8,
+		 GRPC_FAILED_PRECONDITION = 9,
+		 GRPC_OUT_OF_RANGE = 11,
+		 GRPC_UNIMPLEMENTED = 12,
+		 GRPC_UNAVAILABLE = 14,
+		 GRPC_UNAUTHENTICATED = 16,
+};
+
+/* The messages of a stream of bytes that comes in pieces. Zeroed is ready. */
+struct grpc_splitter {
+	uint8_t head[5]; /* compressed flag, length (big endian) */
+	size_t n_head;
+	uint8_t *message;
+	size_t len, want;
+};
+typedef void (*grpc_message_fn)(const uint8_t *message, size_t len, void *userdata);
+
+/* Calls @fn for each message that @data completes. -EMSGSIZE: one is longer than
+ * GRPC_MESSAGE_MAX; -EPROTO: compressed, which we never ask for. @fn may free the
+ * splitter's owner when it sets *@gone, which is then the last thing touched. */
+int grpc_splitter_feed(struct grpc_splitter *splitter, const void *data, size_t len,
+		       grpc_message_fn fn, void *userdata, const bool *gone);
+/* Whether a message is incomplete. */
+bool grpc_splitter_is_partial(const struct grpc_splitter *splitter);
+void grpc_splitter_done(struct grpc_splitter *splitter);
+
+struct grpc_call;
+
+struct grpc_events {
+	grpc_message_fn message;
+	/* The call is over; the handle is void. @code: the server's grpc-status, or
+	 * GRPC_UNAVAILABLE with words of ours when the connection or the protocol failed,
+	 * GRPC_DEADLINE_EXCEEDED after the timeout. */
+	void (*done)(int code, const char *text, void *userdata);
+	void *userdata;
+};
+
+/* Calls @path ("/etcdserverpb.KV/Range") with one or several messages, framed already by
+ * grpc_frame(). @metadata: more headers. @timeout_ms: for the whole call; 0: none. A
+ * failure at once is told from the loop as well. The callbacks may cancel the call or free
+ * the connection. Never NULL. */
+struct grpc_call *grpc_call_new(struct loop *loop, struct h2 *h2, const char *authority, bool tls,
+				const char *path, const struct h2_header *metadata,
+				size_t n_metadata, const void *body, size_t len, int64_t timeout_ms,
+				const struct grpc_events *events);
+/* No callback follows. NULL is allowed. */
+void grpc_call_cancel(struct grpc_call *call);
+
+/* Writes the five bytes before a message of @len bytes. */
+void grpc_frame(uint8_t head[5], size_t len);
