@@ -205,7 +205,8 @@ static void on_shake(struct bufferevent *bev, short what, void *userdata)
 	if (tls_explain(bev, &err) < 0)
 		fail_attempt(dial, err.text);
 	else if (what & BEV_EVENT_EOF || !error)
-		fail_attempt(dial, "the server closed the connection during the TLS handshake");
+		fail_attempt(dial, "the server closed the connection during the TLS handshake "
+				   "(does it speak TLS?)");
 	else
 		fail_attempt(dial, connect_words(error));
 }
