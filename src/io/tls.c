@@ -131,7 +131,7 @@ static int check_dates(const X509 *cert, const char *what, struct err *err)
 /* All certificates in the PEM file @path, at least one. Caller frees. */
 static int read_certs(const char *path, OPENSSL_STACK **ret_certs, struct err *err)
 {
-	_cleanup_(cleanup_secret) struct secret file = {NULL};
+	_cleanup_(cleanup_secret) struct secret file = {.text = NULL};
 	_cleanup_(cleanup_bio) BIO *bio = NULL;
 	_cleanup_certs_ OPENSSL_STACK *certs = NULL;
 	const char *why;
@@ -176,7 +176,7 @@ static int refuse_passphrase(char *buf, int size, int writing, void *userdata)
 
 static int read_key(const char *path, EVP_PKEY **ret_key, struct err *err)
 {
-	_cleanup_(cleanup_secret) struct secret file = {NULL};
+	_cleanup_(cleanup_secret) struct secret file = {.text = NULL};
 	_cleanup_(cleanup_bio) BIO *bio = NULL;
 	bool asked = false;
 	const char *why;

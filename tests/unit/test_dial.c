@@ -98,6 +98,7 @@ static void test_endpoint_faults(void **state)
 		{"http://root:se/secret@a:1", "'http://***@a:1': a user name and password"},
 		{"http://root:se@secret@a:1", "'http://***@a:1': a user name and password"},
 		{"root:secret@a:1", "'***@a:1' does not begin with"},
+		{"root:se://secret@a:1", "'***@a:1' does not begin with"},
 		{"ftp://root:secret@a:1", "'ftp://***@a:1' does not begin with"},
 		{"http://"
 		 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.b",
