@@ -39,6 +39,7 @@
 #define KEEP_INTERVAL_S  3
 #define KEEP_PROBES      3
 #define USER_TIMEOUT_MS  15000
+#define DNS_TRIES        4
 #define RESOLV_CONF      "/etc/resolv.conf"
 #define HOSTS            "/etc/hosts"
 #define ADDRESS_TEXT_MAX (IP_STRLEN + 16) /* with a zone */
@@ -366,16 +367,27 @@ static void on_dns_log(int is_warning, const char *text)
 	log_debug(4, "libevent: %s", text);
 }
 
-static struct evdns_base *dns_new(struct loop *loop)
+static struct evdns_base *dns_new(const struct dial *dial)
 {
 	struct evdns_base *dns;
+	char seconds[24];
 
 	evdns_set_log_fn(on_dns_log);
-	dns = evdns_base_new(loop_base(loop), EVDNS_BASE_DISABLE_WHEN_INACTIVE);
+	dns = evdns_base_new(loop_base(dial->loop), EVDNS_BASE_DISABLE_WHEN_INACTIVE);
 	/* EVDNS_BASE_INITIALIZE_NAMESERVERS would give up on a host without resolv.conf,
 	 * whose names may all be in the hosts file. */
 	if (dns && evdns_base_resolv_conf_parse(dns, DNS_OPTIONS_ALL, RESOLV_CONF) != 0)
 		(void)evdns_base_load_hosts(dns, HOSTS);
+	if (!dns)
+		return NULL;
+	/* A name server that is silent must not use up our time before the next is asked. */
+	(void)snprintf(seconds, sizeof(seconds), "%.3f",
+		       (double)dial->timeout_ms / 1000 / DNS_TRIES);
+	(void)evdns_base_set_option(dns, "timeout:", seconds);
+	(void)evdns_base_set_option(dns, "attempts:", "8"); /* our timer ends it */
+	/* Mixed case in the question, against forged answers, is more than some servers
+	 * can take. */
+	(void)evdns_base_set_option(dns, "randomize-case:", "0");
 	return dns;
 }
 
@@ -385,7 +397,7 @@ static void start_lookup(struct dial *dial)
 	char port[8];
 
 	(void)snprintf(port, sizeof(port), "%u", dial->endpoint.port);
-	dial->dns = dns_new(dial->loop);
+	dial->dns = dns_new(dial);
 	if (!dial->dns) {
 		(void)err_set(&dial->why, -ENOMEM, "name %s: the resolver does not start",
 			      dial->endpoint.host);

@@ -111,7 +111,7 @@ static const char *format_time(const ASN1_TIME *at, char buf[TIME_TEXT_MAX])
 	return buf;
 }
 
-/* "" or what is wrong with the dates. */
+/* Whether @cert, called @what in the error, is valid today. */
 static int check_dates(const X509 *cert, const char *what, struct err *err)
 {
 	const ASN1_TIME *begin = openssl.X509_get0_notBefore(cert);
@@ -370,7 +370,7 @@ static const char *format_names(const X509 *cert, char names[NAMES_MAX])
 	}
 	openssl.GENERAL_NAMES_free(list);
 	if (!*names)
-		(void)snprintf(names, NAMES_MAX, "no name or address");
+		(void)snprintf(names, NAMES_MAX, "no name or address (subjectAltName)");
 	return names;
 }
 
@@ -600,9 +600,10 @@ static unsigned long find_error(struct bufferevent *bev, SSL *ssl)
 	unsigned long code, first = 0;
 	char byte;
 
-	/* The newest comes first; an SSL_ERROR_*, which has no library, is among them. */
+	/* The newest comes first. Not TLS's own: libevent puts an SSL_ERROR_* among them,
+	 * which has no library, and there may be an errno. */
 	while ((code = openssl.bufferevent_get_openssl_error(bev)) != 0)
-		if (ERR_GET_LIB(code))
+		if (ERR_GET_LIB(code) && !ERR_SYSTEM_ERROR(code))
 			first = code;
 	if (first || !openssl.SSL_is_init_finished(ssl))
 		return first;
@@ -611,7 +612,7 @@ static unsigned long find_error(struct bufferevent *bev, SSL *ssl)
 	(void)openssl.SSL_peek(ssl, &byte, 1);
 	first = openssl.ERR_get_error();
 	openssl.ERR_clear_error();
-	return first;
+	return ERR_SYSTEM_ERROR(first) ? 0 : first;
 }
 
 int tls_explain(struct bufferevent *bev, struct err *err)

@@ -11,6 +11,7 @@
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/event.h>
+#include <event2/http.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -331,7 +332,9 @@ static void test_server_certificates(void **state)
 		 "its certificate is made out to etcd1.example, 10.0.0.1, fd00::1, not to "
 		 "localhost"},
 		{"-accept 127.0.0.1:0 -cert nameless.pem -key nameless.key", "127.0.0.1", "ca.pem",
-		 "h2", "its certificate is made out to no name or address, not to 127.0.0.1"},
+		 "h2",
+		 "its certificate is made out to no name or address (subjectAltName), not to "
+		 "127.0.0.1"},
 		{"-accept 127.0.0.1:0 -cert clientonly.pem -key clientonly.key", "127.0.0.1",
 		 "ca.pem", "h2", "its certificate is not one for a server"},
 		{"-accept 127.0.0.1:0 -cert self.pem -key self.key", "127.0.0.1", "ca.pem", "h2",
@@ -432,18 +435,24 @@ static void test_client_certificates(void **state)
 
 struct plain {
 	int fd;
-	const char *text; /* "": hangs up; NULL: is silent */
+	const char *text; /* "": hangs up; "!": resets the connection; NULL: is silent */
 	int client;
 };
 
 static void on_client(void *userdata)
 {
+	const struct linger reset = {.l_onoff = 1};
 	struct plain *plain = userdata;
 
 	plain->client = accept4(plain->fd, NULL, NULL, SOCK_CLOEXEC);
 	assert_true(plain->client >= 0);
 	if (!plain->text)
 		return;
+	if (!strcmp(plain->text, "!")) {
+		(void)setsockopt(plain->client, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+		(void)close(TAKE_FD(plain->client));
+		return;
+	}
 	(void)!write(plain->client, plain->text, strlen(plain->text));
 	(void)shutdown(plain->client, SHUT_WR);
 }
@@ -457,6 +466,7 @@ static void test_no_tls(void **state)
 		 "the server speaks no TLS (http:// instead of https://?)"},
 		{"", "the server closed the connection during the TLS handshake (does it speak "
 		     "TLS?)"},
+		{"!", "connection reset"},
 		{NULL, "no answer to the TLS handshake within 0.3 s"},
 	};
 
@@ -484,9 +494,58 @@ static void test_no_tls(void **state)
 		assert_string_equal(client.why, rows[i].says);
 		loop_event_free(event);
 		(void)close(plain.fd);
-		(void)close(plain.client);
+		if (plain.client >= 0)
+			(void)close(plain.client);
 		client_done(&client);
 	}
+}
+
+/* -- a user that connects by itself ----------------------------------------------------- */
+
+struct http {
+	struct loop *loop;
+	int status;
+};
+
+static void on_http(struct evhttp_request *req, void *userdata)
+{
+	struct http *http = userdata;
+
+	http->status = req ? evhttp_request_get_response_code(req) : -1;
+	loop_exit(http->loop);
+}
+
+static int get(uint16_t port, const char *ca)
+{
+	const struct tls_files files = {.ca = at(ca)};
+	struct http http = {.loop = loop_new()};
+	struct evhttp_connection *connection;
+	struct evhttp_request *req;
+	struct bufferevent *bev;
+
+	assert_int_equal(
+		tls_bufferevent_new(http.loop, &files, "127.0.0.1", "http/1.1", &bev, NULL), 0);
+	connection = evhttp_connection_base_bufferevent_new(loop_base(http.loop), NULL, bev,
+							    "127.0.0.1", port);
+	assert_non_null(connection);
+	req = evhttp_request_new(on_http, &http);
+	assert_int_equal(evhttp_make_request(connection, req, EVHTTP_REQ_GET, "/"), 0);
+	loop_run(http.loop);
+	evhttp_connection_free(connection);
+	loop_free(http.loop);
+	return http.status;
+}
+
+static void test_evhttp(void **state)
+{
+	struct server server;
+
+	(void)state;
+	server_start(&server, "-accept 127.0.0.1:0 -cert server.pem -key server.key -www");
+	assert_int_equal(get(server.port, "ca.pem"), HTTP_OK);
+	assert_int_not_equal(get(server.port, "other.pem"), HTTP_OK);
+	server_stop(&server);
+	assert_int_not_equal(get(server.port, "ca.pem"), HTTP_OK);
 }
 
 int main(void)
@@ -497,6 +556,7 @@ int main(void)
 		cmocka_unit_test(test_server_certificates),
 		cmocka_unit_test(test_client_certificates),
 		cmocka_unit_test(test_no_tls),
+		cmocka_unit_test(test_evhttp),
 	};
 
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);
