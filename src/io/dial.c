@@ -81,11 +81,7 @@ struct dial {
 	struct err why;          /* of all addresses so far */
 };
 
-static void try_next(struct dial *dial);
-
 /* -- the end --------------------------------------------------------------------------- */
-
-static void on_lookup(int result, struct evutil_addrinfo *list, void *userdata);
 
 static void stop_lookup(struct dial *dial)
 {
@@ -151,8 +147,8 @@ static const char *format_address(const struct address *address, char buf[ADDRES
 	return ip_format(&ip, buf);
 }
 
-/* The attempt under way has failed: notes why and goes on. A name may stand for an address
- * that nobody thinks of, so the address is told, too. */
+/* The attempt under way has failed: notes why, and the next address is tried when the loop
+ * comes round. A name may stand for an address that nobody thinks of: it is told, too. */
 static void fail_attempt(struct dial *dial, const char *words)
 {
 	char address[ADDRESS_TEXT_MAX], all[ERR_TEXT_MAX];
@@ -166,7 +162,8 @@ static void fail_attempt(struct dial *dial, const char *words)
 		(void)err_set(&dial->why, -EIO, "%s%s%s: %s", all, *all ? ", " : "",
 			      format_address(&dial->addresses[dial->next - 1], address), words);
 	}
-	try_next(dial);
+	dial->state = DIAL_ADDRESS;
+	loop_timer_set(dial->timer, 0);
 }
 
 /* strerror() in the middle of a sentence. */

@@ -507,7 +507,7 @@ static void set_alpn(SSL_CTX *ctx, const char *alpn)
 	if (!len || len >= sizeof(list))
 		return;
 	list[0] = (uint8_t)len;
-	memcpy(list + 1, alpn, len);
+	memcpy(list + 1, alpn, list[0]);
 	(void)openssl.SSL_CTX_set_alpn_protos(ctx, list, (unsigned)len + 1);
 }
 

@@ -172,20 +172,17 @@ static void tear_down(struct fixture *f)
 /* A socket of @family on the loopback at a port that nobody else has; listens or not. */
 static int bind_to(int family, int backlog, uint16_t *ret_port)
 {
-	struct sockaddr_storage ss = {.ss_family = (sa_family_t)family};
-	struct sockaddr_in6 *sin6 = (struct sockaddr_in6 *)&ss;
-	struct sockaddr_in *sin = (struct sockaddr_in *)&ss;
-	socklen_t len = family == AF_INET6 ? sizeof(*sin6) : sizeof(*sin);
+	struct sockaddr_in6 sin6 = {.sin6_family = AF_INET6, .sin6_addr = in6addr_loopback};
+	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	bool is_v6 = family == AF_INET6;
+	struct sockaddr *sa = is_v6 ? (struct sockaddr *)&sin6 : (struct sockaddr *)&sin;
+	socklen_t len = is_v6 ? sizeof(sin6) : sizeof(sin);
 	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	if (family == AF_INET6)
-		sin6->sin6_addr = in6addr_loopback;
-	else
-		sin->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	if (fd < 0 || bind(fd, (const struct sockaddr *)&ss, len) < 0)
+	if (fd < 0 || bind(fd, sa, len) < 0)
 		return -1;
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&ss, &len), 0);
-	*ret_port = ntohs(family == AF_INET6 ? sin6->sin6_port : sin->sin_port);
+	assert_int_equal(getsockname(fd, sa, &len), 0);
+	*ret_port = ntohs(is_v6 ? sin6.sin6_port : sin.sin_port);
 	if (backlog >= 0)
 		assert_int_equal(listen(fd, backlog), 0);
 	return fd;
@@ -245,12 +242,12 @@ static void test_connects(void **state)
 
 static void test_refused(void **state)
 {
-	_cleanup_close_ int server = -1;
+	uint16_t port = 0;
+	_cleanup_close_ int server = bind_to(AF_INET, -1, &port);
 	struct fixture f;
-	uint16_t port;
 
 	(void)state;
-	server = bind_to(AF_INET, -1, &port);
+	assert_true(server >= 0);
 	set_up(&f);
 	dial_and_wait(&f, "127.0.0.1", port, 5000);
 	assert_string_equal(f.why, "connection refused");
@@ -277,12 +274,13 @@ static void test_fails_at_once(void **state)
 static void test_no_answer(void **state)
 {
 	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	int clients[4], server;
+	uint16_t port = 0;
+	_cleanup_close_ int server = bind_to(AF_INET, 0, &port);
 	struct fixture f;
-	uint16_t port;
+	int clients[4];
 
 	(void)state;
-	server = bind_to(AF_INET, 0, &port);
+	assert_true(server >= 0);
 	sin.sin_port = htons(port);
 	for (size_t i = 0; i < ARRAY_SIZE(clients); i++) {
 		clients[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -294,7 +292,6 @@ static void test_no_answer(void **state)
 	tear_down(&f);
 	for (size_t i = 0; i < ARRAY_SIZE(clients); i++)
 		(void)close(clients[i]);
-	(void)close(server);
 }
 
 static void on_exit_timer(void *userdata)
@@ -306,11 +303,11 @@ static void on_exit_timer(void *userdata)
 static void test_cancel(void **state)
 {
 	static const char *const hosts[] = {"127.0.0.1", "localhost"};
-	_cleanup_close_ int server = -1;
-	uint16_t port;
+	uint16_t port = 0;
+	_cleanup_close_ int server = bind_to(AF_INET, 64, &port);
 
 	(void)state;
-	server = bind_to(AF_INET, 64, &port);
+	assert_true(server >= 0);
 	dial_cancel(NULL);
 	for (size_t i = 0; i < ARRAY_SIZE(hosts); i++)
 		for (int rounds = 0; rounds < 3; rounds++) {
@@ -501,18 +498,18 @@ static void check_silence(int dns)
 /* Runs last: it changes the process. */
 static void test_names(void **state)
 {
-	_cleanup_close_ int server = -1, dns = -1, mute = -1;
-	uint16_t port, closed, dns_port, mute_port;
+	uint16_t port = 0, closed = 0, dns_port = 0, mute_port = 0;
+	_cleanup_close_ int server = bind_to(AF_INET, 64, &port);
+	_cleanup_close_ int dns = bind_dns(&dns_port);
+	_cleanup_close_ int mute = bind_dns(&mute_port);
 
 	(void)state;
 	if (!replace_etc()) {
 		print_message("no mount namespace\n");
 		skip();
 	}
-	dns = bind_dns(&dns_port);
-	mute = bind_dns(&mute_port);
-	server = bind_to(AF_INET, 64, &port);
 	(void)close(bind_to(AF_INET, -1, &closed));
+	assert_true(server >= 0 && mute >= 0);
 
 	set_name_servers(dns_port, 0);
 	check_name(dns, "four.example", port, "");

@@ -228,7 +228,7 @@ static bool has_libssl(void)
 /* Runs first. */
 static void test_loaded_when_needed(void **state)
 {
-	const struct tls_files none = {NULL}, ca = {.ca = at("ca.pem")};
+	const struct tls_files none = {.ca = NULL}, ca = {.ca = at("ca.pem")};
 	struct err err = {""};
 
 	(void)state;
