@@ -34,7 +34,7 @@ struct grpc_splitter {
 	uint8_t head[5]; /* compressed flag, length (big endian) */
 	size_t n_head;
 	uint8_t *message;
-	size_t len, want;
+	size_t len, want, cap;
 };
 typedef void (*grpc_message_fn)(const uint8_t *message, size_t len, void *userdata);
 

@@ -146,6 +146,11 @@ struct event *loop_fd_new(struct loop *loop, int fd, loop_fn fn, void *userdata)
 	return source_new_armed(loop, fd, EV_READ, fn, userdata);
 }
 
+struct event *loop_writable_new(struct loop *loop, int fd, loop_fn fn, void *userdata)
+{
+	return source_new_armed(loop, fd, EV_WRITE, fn, userdata);
+}
+
 struct event *loop_signal_new(struct loop *loop, int signal, loop_fn fn, void *userdata)
 {
 	return source_new_armed(loop, signal, EV_SIGNAL, fn, userdata);

@@ -24,6 +24,8 @@ void loop_exit(struct loop *loop);
 
 /* @fn whenever @fd is readable. NULL when out of fds. */
 struct event *loop_fd_new(struct loop *loop, int fd, loop_fn fn, void *userdata);
+/* @fn whenever @fd is writable: connect(2) has come to an end. NULL when out of fds. */
+struct event *loop_writable_new(struct loop *loop, int fd, loop_fn fn, void *userdata);
 struct event *loop_signal_new(struct loop *loop, int signal, loop_fn fn, void *userdata);
 /* A timer, not armed. */
 struct event *loop_timer_new(struct loop *loop, loop_fn fn, void *userdata);

@@ -31,6 +31,10 @@ int tls_check(const struct tls_files *files, struct err *err);
 int tls_bufferevent_new(struct loop *loop, const struct tls_files *files, const char *host,
 			const char *alpn, struct bufferevent **ret_bev, struct err *err);
 
+/* Whether the server agreed to speak @alpn, for a connection that is up: -EPROTO and words
+ * when it did not choose "h2". HTTP/1.1 is what a server without ALPN speaks. */
+int tls_check_alpn(struct bufferevent *bev, const char *alpn, struct err *err);
+
 /* Why TLS on @bev failed, in words, with what to do where that is known (unknown
  * authority, expired, wrong name, client certificate wanted); -EPROTO. 0 and no text when
  * TLS knows of no failure. */

@@ -58,6 +58,13 @@ bool lease_same_content(const struct lease *a, const struct lease *b)
 	return !strcmp(a->backend_type, b->backend_type);
 }
 
+bool lease_same_public_ip(const struct lease *a, const struct lease *b)
+{
+	enum ip_family f = ip_is_set(&a->public_ip[IP_V4]) ? IP_V4 : IP_V6;
+
+	return ip_is_set(&a->public_ip[f]) && ip_equal(&a->public_ip[f], &b->public_ip[f]);
+}
+
 /* One `10.5.52.0-24`: a prefix whose slash is a dash, since slashes part the
  * levels of a datastore's keys. */
 static int parse_key_part(const char *part, size_t len, struct ip_net *ret_net)

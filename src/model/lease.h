@@ -38,6 +38,8 @@ void lease_done(struct lease *lease);
 struct lease lease_copy(const struct lease *lease);
 /* Everything equal but the expiry: nothing that peers must act on has changed. */
 bool lease_same_content(const struct lease *a, const struct lease *b);
+/* Whether @b is of the host that publishes @a: by IPv4, or by IPv6 where @a has no IPv4. */
+bool lease_same_public_ip(const struct lease *a, const struct lease *b);
 
 /* Reads the subnets out of a record key. Host bits in the key, a length out of
  * range or two prefixes of one family are -EINVAL. Sets only `subnet`. */

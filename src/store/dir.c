@@ -345,15 +345,7 @@ static void dir_acquire(struct store *store, const struct store_request *request
 {
 	struct dir *d = to_dir(store);
 
-	lease_done(&d->attrs);
-	d->attrs = lease_copy(request->attrs);
-	d->conf = *request->conf;
-	d->conf.backend = NULL;
-	memcpy(d->preferred, request->preferred, sizeof(d->preferred));
-	d->n_avoid = request->n_avoid < DIR_AVOID_MAX ? request->n_avoid : DIR_AVOID_MAX;
-	if (d->n_avoid)
-		memcpy(d->avoid, request->avoid, d->n_avoid * sizeof(*d->avoid));
-	d->renew_margin_s = request->renew_margin_min * 60LL;
+	claim_set(&d->claim, request);
 	d->acquiring = true;
 	if (d->has_own && *d->own_key)
 		dir_own_publish(d);
@@ -377,7 +369,7 @@ static void dir_free(struct store *store)
 	if (d->clock_fd >= 0)
 		close(d->clock_fd);
 	dir_free_graves(d);
-	lease_done(&d->attrs);
+	claim_done(&d->claim);
 	free(d->path);
 	free(d->config);
 	free(d);

@@ -4,13 +4,13 @@
  */
 #pragma once
 
+#include "store/claim.h"
 #include "store/store.h"
 
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-#define DIR_AVOID_MAX         16
 #define DIR_LEASE_TIME_S      86400
 #define DIR_CLOCK_TOLERANCE_S 5
 #define DIR_IO_RETRY_MS       2000     /* first delay before what could not be read is read again */
@@ -50,12 +50,7 @@ struct dir {
 	char own_key[LEASE_KEY_MAX];        /* "": none */
 	struct lease own_written;           /* public IPs that our record was last given */
 	int64_t own_expires_s;              /* 0: a reservation */
-	struct lease attrs;                 /* what we publish */
-	struct netconf conf;                /* ranges only; borrows nothing */
-	struct ip_net preferred[IP_FAMILY_COUNT];
-	struct ip_net avoid[DIR_AVOID_MAX]; /* prefixes of the host's own */
-	size_t n_avoid;
-	int64_t renew_margin_s;
+	struct claim claim;                 /* what the owner asks for */
 };
 
 /* dir.c */
@@ -79,7 +74,6 @@ void dir_list_later(struct dir *d, int64_t ms, bool names_only);
 void dir_free_graves(struct dir *d);
 /* Timer callback, @dir is a struct dir. */
 void dir_on_expiry(void *dir);
-bool dir_same_public_ip(const struct lease *a, const struct lease *b);
 
 /* dir_own.c */
 /* Gets a lease, or schedules another try. 0 or -errno. */

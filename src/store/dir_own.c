@@ -12,7 +12,6 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "model/allocate.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -25,21 +24,15 @@
 #define RENEW_RETRY_MS 10000
 #define TEMP_NAME_MAX  32
 
-static uint64_t random_u64(void)
-{
-	uint64_t value = 0;
-
-	while (getrandom(&value, sizeof(value), 0) != sizeof(value))
-		;
-	return value;
-}
-
 /* ---- writing ---- */
 
 static void temp_name(char buf[TEMP_NAME_MAX])
 {
-	(void)snprintf(buf, TEMP_NAME_MAX, DIR_TEMP_PREFIX "%016llx",
-		       (unsigned long long)random_u64());
+	unsigned long long random = 0;
+
+	while (getrandom(&random, sizeof(random), 0) != sizeof(random))
+		;
+	(void)snprintf(buf, TEMP_NAME_MAX, DIR_TEMP_PREFIX "%016llx", random);
 }
 
 /* Writes @lease whole under a temporary name. */
@@ -97,16 +90,12 @@ static int replace_record(const struct dir *d, const struct lease *lease, const 
 static struct lease make_lease(const struct dir *d, const struct ip_net subnet[IP_FAMILY_COUNT],
 			       bool reserved)
 {
-	struct lease lease = lease_copy(&d->attrs);
-
-	memcpy(lease.subnet, subnet, sizeof(lease.subnet));
-	lease.expires_s = reserved ? 0 : dir_wall_now_s() + DIR_LEASE_TIME_S;
-	return lease;
+	return claim_lease(&d->claim, subnet, reserved ? 0 : dir_wall_now_s() + DIR_LEASE_TIME_S);
 }
 
 static void arm_renewal(struct dir *d)
 {
-	int64_t left_s = d->own_expires_s - dir_wall_now_s() - d->renew_margin_s;
+	int64_t left_s = d->own_expires_s - dir_wall_now_s() - d->claim.renew_margin_s;
 
 	if (!d->own_expires_s)
 		loop_timer_stop(d->renew_timer);
@@ -145,90 +134,6 @@ static int publish(struct dir *d, const struct ip_net subnet[IP_FAMILY_COUNT], b
 }
 
 /* ---- acquiring ---- */
-
-/* Whether @subnet has exactly the config's families, each inside its range. */
-static bool fits(const struct netconf *conf, const struct ip_net subnet[IP_FAMILY_COUNT])
-{
-	IP_FOREACH_FAMILY (f) {
-		if (conf->enabled[f] != ip_net_is_set(&subnet[f]))
-			return false;
-		if (conf->enabled[f] && !allocate_valid(&conf->range[f], &subnet[f]))
-			return false;
-	}
-	return true;
-}
-
-/* The peers' subnets of one family, sorted, for a fast "is it taken?". */
-struct taken {
-	enum ip_family family;
-	const struct dir *dir;
-	struct ip_net *item;
-	size_t n, cap;
-};
-
-static void collect_taken(const char *key, const struct lease *lease, void *userdata)
-{
-	struct taken *t = userdata;
-
-	(void)key;
-	if (!ip_net_is_set(&lease->subnet[t->family]))
-		return;
-	if (t->n == t->cap) {
-		t->cap = t->cap ? 2 * t->cap : 64;
-		t->item = mem_realloc(t->item, t->cap, sizeof(*t->item));
-	}
-	t->item[t->n++] = lease->subnet[t->family];
-}
-
-static int compare_nets(const void *a, const void *b)
-{
-	return memcmp(a, b, sizeof(struct ip_net));
-}
-
-/* bsearch() order in which overlapping prefixes are equal. */
-static int compare_overlap(const void *a, const void *b)
-{
-	return ip_net_overlaps(a, b) ? 0 : compare_nets(a, b);
-}
-
-static bool is_taken(const struct ip_net *subnet, void *userdata)
-{
-	const struct taken *t = userdata;
-
-	for (size_t i = 0; i < t->dir->n_avoid; i++)
-		if (ip_net_overlaps(subnet, &t->dir->avoid[i]))
-			return true;
-	return t->n && bsearch(subnet, t->item, t->n, sizeof(*t->item), compare_overlap);
-}
-
-/* A free subnet per enabled family, @wish (NULL: none) where it is free. */
-static int choose(const struct dir *d, const struct ip_net *wish,
-		  struct ip_net ret_subnet[IP_FAMILY_COUNT], struct err *err)
-{
-	bool take_wish = wish && fits(&d->conf, wish);
-	char network[IP_NET_STRLEN];
-	int code = 0;
-
-	memset(ret_subnet, 0, IP_FAMILY_COUNT * sizeof(*ret_subnet));
-	for (enum ip_family f = IP_V4; f < IP_FAMILY_COUNT && !code; f++) {
-		struct taken t = {.family = f, .dir = d};
-
-		if (!d->conf.enabled[f])
-			continue;
-		peers_each(d->store.peers, collect_taken, &t);
-		if (t.n)
-			qsort(t.item, t.n, sizeof(*t.item), compare_nets);
-		if (take_wish && !is_taken(&wish[f], &t))
-			ret_subnet[f] = wish[f];
-		else if (allocate_pick(&d->conf.range[f], random_u64(), is_taken, &t,
-				       &ret_subnet[f]))
-			code = err_set(err, -ENOSPC,
-				       "no subnet is free in %s; waiting for one to expire",
-				       ip_net_format(&d->conf.range[f].network, network));
-		free(t.item);
-	}
-	return code;
-}
 
 static bool is_over(const struct lease *lease)
 {
@@ -330,43 +235,19 @@ static int try_subnet(struct dir *d, const struct ip_net subnet[IP_FAMILY_COUNT]
 	return code;
 }
 
-struct find_own {
-	const struct lease *attrs;
-	const struct netconf *conf;     /* NULL: any subnet will do */
-	const struct ip_net *preferred; /* of several records of ours, this one */
-	const struct lease *found;
-};
-
-/* Of several records of ours: a person's wish, then what pods have addresses of. */
-static int rank(const struct find_own *f, const struct lease *lease)
-{
-	return (lease->expires_s ? 0 : 2) +
-	       !memcmp(lease->subnet, f->preferred, sizeof(lease->subnet));
-}
-
-static void find_own(const char *key, const struct lease *lease, void *userdata)
-{
-	struct find_own *f = userdata;
-
-	(void)key;
-	if ((!f->found || rank(f, lease) > rank(f, f->found)) &&
-	    dir_same_public_ip(f->attrs, lease) && (!f->conf || fits(f->conf, lease->subnet)))
-		f->found = lease;
-}
-
 bool dir_find_own(struct store *store, const struct lease *attrs, struct lease *ret_own)
 {
 	struct dir *d = (struct dir *)store;
-	struct find_own own = {.attrs = attrs, .preferred = d->preferred};
+	const struct lease *own;
 
 	/* The table is read here for the first time; the kernel is not touched before
 	 * the lease is acquired. */
 	if (!d->listed && d->subnets_fd >= 0)
 		(void)dir_list(d, false);
-	peers_each(store->peers, find_own, &own);
-	if (own.found)
-		*ret_own = lease_copy(own.found);
-	return own.found != NULL;
+	own = claim_find(store->peers, attrs, NULL, d->claim.preferred, NULL);
+	if (own)
+		*ret_own = lease_copy(own);
+	return own != NULL;
 }
 
 /* Takes the record @found over. A reservation that says already what we publish is not
@@ -388,23 +269,24 @@ static int reuse(struct dir *d, const struct lease *found, struct err *err)
  * the subnet we had (of the lost lease, or of the subnet file), a new one. */
 static int acquire_once(struct dir *d, bool first, struct err *err)
 {
-	const struct ip_net *wish = d->has_own ? d->own : d->preferred;
-	struct find_own own = {.attrs = &d->attrs, .conf = &d->conf, .preferred = d->preferred};
+	const struct claim *claim = &d->claim;
+	const struct ip_net *wish = d->has_own ? d->own : claim->preferred;
+	const struct lease *found =
+		claim_find(d->store.peers, &claim->attrs, &claim->conf, claim->preferred, NULL);
 	struct ip_net subnet[IP_FAMILY_COUNT];
 	char key[LEASE_KEY_MAX];
 	int code;
 
-	peers_each(d->store.peers, find_own, &own);
-	if (own.found) {
-		memcpy(subnet, own.found->subnet, sizeof(subnet));
-		code = reuse(d, own.found, err);
+	if (found) {
+		memcpy(subnet, found->subnet, sizeof(subnet));
+		code = reuse(d, found, err);
 		if (!code)
 			log_info("Found lease (%s) for current IP, reusing",
 				 lease_format_key(subnet, key));
 		return code;
 	}
 	/* What stands in its way may be unreadable, and not in the table. */
-	code = choose(d, first ? wish : NULL, subnet, err);
+	code = claim_choose(claim, d->store.peers, first ? wish : NULL, subnet, err);
 	return code ? code : try_subnet(d, subnet, err);
 }
 
@@ -448,7 +330,8 @@ static int compare_own(struct dir *d, const struct lease *lease, struct err *err
 /* Ours, also when our address has changed since we wrote it. */
 static bool is_own(const struct dir *d, const struct lease *lease)
 {
-	return dir_same_public_ip(&d->attrs, lease) || dir_same_public_ip(&d->own_written, lease);
+	return lease_same_public_ip(&d->claim.attrs, lease) ||
+	       lease_same_public_ip(&d->own_written, lease);
 }
 
 int dir_own_check(struct dir *d)
@@ -502,7 +385,7 @@ static bool is_due(const struct dir *d)
 {
 	int64_t left_s = d->own_expires_s - dir_wall_now_s();
 
-	return d->own_expires_s && (left_s <= d->renew_margin_s + DIR_CLOCK_TOLERANCE_S ||
+	return d->own_expires_s && (left_s <= d->claim.renew_margin_s + DIR_CLOCK_TOLERANCE_S ||
 				    left_s > DIR_LEASE_TIME_S + DIR_CLOCK_TOLERANCE_S);
 }
 

@@ -36,13 +36,6 @@ int dir_read_record(const struct dir *d, const char *key, struct lease *ret_leas
 	return code ? code : lease_parse(key, text, len, ret_lease, err);
 }
 
-bool dir_same_public_ip(const struct lease *a, const struct lease *b)
-{
-	enum ip_family f = ip_is_set(&a->public_ip[IP_V4]) ? IP_V4 : IP_V6;
-
-	return ip_is_set(&a->public_ip[f]) && ip_equal(&a->public_ip[f], &b->public_ip[f]);
-}
-
 static void arm_expiry(struct dir *d, int64_t deadline_ms)
 {
 	int64_t now = loop_now_ms();

@@ -1,0 +1,647 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* etcd.c - the etcd store: connection, config, peers
+ *
+ * Theory of operation. A connection begins with a list (config and all records in one
+ * call) or, when an earlier one got that far, without: then a watch from the list's
+ * revision on, or from where the last watch ended, brings every change in order. What
+ * is known of etcd is thus known as of revision `cursor` - 1, and stays when the
+ * connection goes. A list is needed again only when the history has been compacted, or
+ * when cluster id or revision say that the data is not that of before; then it is
+ * suspect, and the peer table wants to see it twice (peers.h).
+ *
+ * Every failure ends in etcd_lost(): all calls are dropped, the next endpoint is tried,
+ * and when each has failed, after a growing wait. A server that keeps silent is noticed
+ * by the probe, which also counts the keys: when it counts otherwise twice, the watch has
+ * missed something and everything is listed again.
+ *
+ * A peer goes a moment after its key: when all are deleted by mistake, the hosts write
+ * theirs anew at once, and nobody loses a packet.
+ *
+ * With --etcd-api=auto, v2 is asked for a config as long as v3 has none.
+ */
+#include "store/etcd_internal.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+/* Memory that runs out aborts, as in base/mem.h. */
+#define uthash_fatal(msg) abort()
+#include <uthash.h>
+
+#define RETRY_FIRST_MS   100
+#define RETRY_MAX_MS     10000
+#define RETRY_REFUSED_MS 5000
+#define STEADY_MS        5000 /* a watch that stood for so long has proved the endpoint */
+#define READY_MS         8000 /* from dialling to a watch */
+#define PROBE_MS         30000
+#define PROBE_PER_KEY_MS 10 /* counting costs etcd more with every key */
+#define RECOUNT_MS       5000
+#define CONFIRM_MS       2000 /* from a doubtful list to the second one */
+#define VANISHED_MS      1000 /* from a deleted key to its peer's end */
+#define ASK_V2_MS        10000
+#define IGNORED_QUIET_MS 10000
+
+static void connect_etcd(void *userdata);
+
+static struct etcd *to_etcd(struct store *store)
+{
+	return (struct etcd *)store; /* first member */
+}
+
+/* ---- problems ---- */
+
+void etcd_tell_problem(struct etcd *e)
+{
+	const char *problem = *e->link_problem     ? e->link_problem
+			      : *e->config_problem ? e->config_problem
+						   : e->own_problem;
+
+	if (!strcmp(e->told, problem))
+		return;
+	(void)snprintf(e->told, sizeof(e->told), "%s", problem);
+	e->store.events.state(*e->told ? e->told : NULL, e->store.events.userdata);
+}
+
+static void set_config_problem(struct etcd *e, const char *problem)
+{
+	(void)snprintf(e->config_problem, sizeof(e->config_problem), "%s", problem);
+	etcd_tell_problem(e);
+}
+
+void etcd_tell_synced(struct etcd *e)
+{
+	if (e->synced)
+		return;
+	e->synced = true;
+	e->store.events.synced(e->store.events.userdata);
+}
+
+/* ---- the peers' records ---- */
+
+/* One line for many. */
+static void complain(struct etcd *e, const char *name, bool kept, const struct err *err)
+{
+	int64_t now = loop_now_ms();
+
+	if (e->ignored_ms && now - e->ignored_ms < IGNORED_QUIET_MS) {
+		e->ignored++;
+		return;
+	}
+	log_warning("Ignoring key %s/" ETCD_SUBNETS_DIR "%.100s%s: %s%s", e->link.prefix, name,
+		    kept ? " (its last good record stays)" : "", err->text,
+		    e->ignored ? "; others before it, too" : "");
+	e->ignored = 0;
+	e->ignored_ms = now;
+}
+
+void etcd_take_record(struct etcd *e, const char *name, const struct etcd_kv *kv)
+{
+	struct lease lease = {0};
+	struct err err;
+
+	if (lease_parse(name, kv->value, kv->len, &lease, &err)) {
+		/* Unreadable is not gone. */
+		complain(e, name, peers_keep(e->store.peers, name), &err);
+		return;
+	}
+	lease.expires_s = 0; /* etcd keeps the time */
+	peers_put(e->store.peers, name, &lease);
+}
+
+/* A key that was deleted; its peer stays for a moment. */
+struct etcd_gone {
+	char name[LEASE_KEY_MAX];
+	int64_t due_ms;
+	UT_hash_handle hh;
+};
+
+static void forget_gone(struct etcd *e, struct etcd_gone *gone)
+{
+	/* The analyzer does not know that the neighbours' links agree. */
+	HASH_DEL(e->gone, gone); /* NOLINT(clang-analyzer-unix.Malloc) */
+	free(gone);
+}
+
+static void is_back(struct etcd *e, const char *name)
+{
+	struct etcd_gone *gone;
+
+	HASH_FIND_STR(e->gone, name, gone);
+	if (gone)
+		forget_gone(e, gone);
+}
+
+static void has_gone(struct etcd *e, const char *name)
+{
+	struct etcd_gone *gone;
+
+	if (!peers_find(e->store.peers, name) || strlen(name) >= LEASE_KEY_MAX)
+		return;
+	HASH_FIND_STR(e->gone, name, gone);
+	if (gone)
+		return;
+	gone = mem_alloc(1, sizeof(*gone));
+	(void)snprintf(gone->name, sizeof(gone->name), "%s", name);
+	gone->due_ms = loop_now_ms() + VANISHED_MS;
+	HASH_ADD_STR(e->gone, name, gone);
+	loop_timer_set_sooner(e->gone_timer, VANISHED_MS);
+}
+
+static void on_gone_timer(void *userdata)
+{
+	struct etcd *e = userdata;
+	struct etcd_gone *gone, *next;
+	int64_t now = loop_now_ms();
+
+	if (!e->live)
+		return; /* it may be back already; on_ready() comes here again */
+	/* In the order of their end. */
+	HASH_ITER (hh, e->gone, gone, next) {
+		if (gone->due_ms > now) {
+			loop_timer_set(e->gone_timer, gone->due_ms - now);
+			return;
+		}
+		peers_remove(e->store.peers, gone->name);
+		forget_gone(e, gone);
+	}
+	etcd_own_step(e); /* a subnet may be free now */
+}
+
+static void forget_all_gone(struct etcd *e)
+{
+	struct etcd_gone *gone, *next;
+
+	HASH_ITER (hh, e->gone, gone, next)
+		forget_gone(e, gone);
+}
+
+/* ---- config ---- */
+
+static void take_config(struct etcd *e, const char *text, size_t len)
+{
+	char place[ETCD_PREFIX_MAX + 32];
+
+	set_config_problem(e, "");
+	loop_timer_stop(e->v2_timer);
+	if (e->config && !strcmp(e->config, text))
+		return;
+	free(e->config);
+	e->config = mem_strdup(text);
+	if (!e->chosen) {
+		e->chosen = true;
+		log_info("The network config is in etcd's %s store: using that (--etcd-api=%s)",
+			 e->api->ops->name, e->api->ops->name);
+	}
+	(void)snprintf(place, sizeof(place), "etcd key %s/" ETCD_CONFIG_KEY, e->link.prefix);
+	e->store.events.config(e->config, len, place, e->store.events.userdata);
+}
+
+static void lack_config(struct etcd *e)
+{
+	char problem[ERR_TEXT_MAX];
+
+	(void)snprintf(problem, sizeof(problem),
+		       "%s: etcd key %.200s/" ETCD_CONFIG_KEY " does not exist%s",
+		       e->config ? "keeping the last good network config"
+				 : "waiting for the network config",
+		       e->link.prefix, e->chosen ? "" : ", neither in v3 nor in v2");
+	set_config_problem(e, problem);
+	if (!e->chosen)
+		loop_timer_set_sooner(e->v2_timer, 0);
+}
+
+/* ---- v2, while v3 has no config ---- */
+
+static void forget_v2(struct etcd *e)
+{
+	if (e->v2)
+		e->v2->ops->free(e->v2);
+	e->v2 = NULL;
+}
+
+static void on_v2_config(const struct etcd_reply *reply, void *userdata)
+{
+	struct etcd *e = userdata;
+
+	if (reply->status == ETCD_OK && reply->kv && !e->chosen) {
+		e->api->ops->free(e->api);
+		e->api = TAKE_PTR(e->v2);
+		e->list_needed = true;
+		loop_timer_set(e->retry_timer, 0);
+		return;
+	}
+	log_debug(2, "v2 has no config: %s", reply->why ? reply->why : "no such key");
+	if (!e->chosen)
+		loop_timer_set(e->v2_timer, loop_jitter_ms(ASK_V2_MS));
+}
+
+static void ask_v2(void *userdata)
+{
+	struct etcd *e = userdata;
+
+	if (e->chosen || !e->live)
+		return; /* on_ready() asks again */
+	if (!e->v2)
+		e->v2 = etcd_v2_new(e->store.loop, &e->link);
+	e->v2->ops->hang_up(e->v2);
+	e->v2->ops->get(e->v2, ETCD_CONFIG_KEY, on_v2_config, e);
+}
+
+/* ---- list ---- */
+
+static const char *subnet_name(const struct etcd_kv *kv)
+{
+	size_t n = strlen(ETCD_SUBNETS_DIR);
+
+	return strncmp(kv->key, ETCD_SUBNETS_DIR, n) ? NULL : kv->key + n;
+}
+
+static void on_listed_kv(const struct etcd_kv *kv, void *userdata)
+{
+	struct etcd *e = userdata;
+	const char *name = subnet_name(kv);
+
+	if (!strcmp(kv->key, ETCD_CONFIG_KEY)) {
+		free(e->listed_config);
+		e->listed_config = mem_strdup(kv->value);
+		return;
+	}
+	e->n_keys++;
+	if (!name)
+		return;
+	if (etcd_own_is_key(e, name)) {
+		e->own_listed = true;
+		etcd_own_listed(e, kv);
+	} else {
+		etcd_take_record(e, name, kv);
+	}
+}
+
+static void start_watch(struct etcd *e);
+
+/* The list is complete. */
+static void end_list(struct etcd *e, const struct etcd_reply *reply)
+{
+	bool other = e->listed && (reply->cluster != e->cluster || reply->revision < e->cursor - 1);
+	size_t doubtful;
+
+	if (other)
+		log_warning("etcd's data is not that of before (another cluster, or restored)");
+	if (*e->own.key && !e->own_listed)
+		etcd_own_missing(e);
+	/* Where our own record is missing, others will be back in a moment, too. */
+	if (other || (e->own.told && !e->own_listed))
+		peers_list_suspect(e->store.peers);
+	doubtful = peers_list_end(e->store.peers);
+	if (doubtful) {
+		log_warning("%zu of %zu peers have vanished from etcd at once: keeping them until "
+			    "a second look in %d ms",
+			    doubtful, peers_count(e->store.peers), CONFIRM_MS);
+		loop_timer_set(e->list_timer, CONFIRM_MS);
+	}
+	forget_all_gone(e);
+	e->cluster = reply->cluster;
+	e->cursor = reply->revision + 1;
+	e->listed = true;
+	e->list_needed = false;
+	e->usable = true;
+}
+
+static void on_listed(const struct etcd_reply *reply, void *userdata)
+{
+	struct etcd *e = userdata;
+	_cleanup_free_ char *config = TAKE_PTR(e->listed_config);
+
+	if (reply->status != ETCD_OK) {
+		etcd_lost(e, reply);
+		return;
+	}
+	end_list(e, reply);
+	start_watch(e);
+	if (config)
+		take_config(e, config, strlen(config));
+	else
+		lack_config(e);
+	etcd_own_step(e);
+}
+
+static void start_list(struct etcd *e)
+{
+	e->n_keys = 0;
+	e->own_listed = false;
+	free(TAKE_PTR(e->listed_config));
+	peers_list_begin(e->store.peers);
+	e->api->ops->list(e->api, on_listed_kv, on_listed, e);
+}
+
+/* Drops the connection and lists everything, for a reason that is no failure. */
+static void list_again(void *userdata)
+{
+	struct etcd *e = userdata;
+
+	e->list_needed = true;
+	connect_etcd(e);
+}
+
+/* ---- watch ---- */
+
+static void on_config_read(const struct etcd_reply *reply, void *userdata)
+{
+	struct etcd *e = userdata;
+
+	if (reply->status != ETCD_OK)
+		etcd_lost(e, reply);
+	else if (reply->kv)
+		take_config(e, reply->kv->value, reply->kv->len);
+	else
+		lack_config(e);
+}
+
+static void arm_probe(struct etcd *e)
+{
+	loop_timer_set(e->probe_timer,
+		       loop_jitter_ms(2 * (PROBE_MS + PROBE_PER_KEY_MS * (int64_t)e->n_keys)));
+}
+
+static void on_ready(const struct etcd_reply *reply, void *userdata)
+{
+	struct etcd *e = userdata;
+	bool resumed = e->resumed;
+
+	loop_timer_stop(e->ready_timer);
+	if (resumed && (reply->cluster != e->cluster || reply->revision < e->cursor - 1)) {
+		list_again(e);
+		return;
+	}
+	if (!e->was_live)
+		log_info("Connected to etcd %s (%s)", etcd_link_endpoint(&e->link)->text,
+			 e->api->ops->name);
+	etcd_link_good(&e->link);
+	e->usable = e->live = e->was_live = true;
+	e->live_since_ms = loop_now_ms();
+	*e->link_problem = '\0';
+	etcd_tell_problem(e);
+	arm_probe(e);
+	on_gone_timer(e);
+	/* The cursor is that of the records; the config may have changed in between. */
+	if (resumed)
+		e->api->ops->get(e->api, ETCD_CONFIG_KEY, on_config_read, e);
+	else if (!e->config)
+		lack_config(e);
+	etcd_own_step(e);
+}
+
+static void on_put(const struct etcd_kv *kv, void *userdata)
+{
+	struct etcd *e = userdata;
+	const char *name = subnet_name(kv);
+
+	if (!strcmp(kv->key, ETCD_CONFIG_KEY)) {
+		take_config(e, kv->value, kv->len);
+		return;
+	}
+	e->n_keys += kv->created == kv->revision;
+	if (!name)
+		return;
+	is_back(e, name);
+	if (etcd_own_is_key(e, name))
+		etcd_own_put(e, kv);
+	else
+		etcd_take_record(e, name, kv);
+}
+
+static void on_gone(const struct etcd_kv *kv, void *userdata)
+{
+	struct etcd *e = userdata;
+	const char *name = subnet_name(kv);
+
+	if (!strcmp(kv->key, ETCD_CONFIG_KEY)) {
+		lack_config(e);
+		return;
+	}
+	e->n_keys -= e->n_keys > 0;
+	if (!name)
+		return;
+	if (etcd_own_is_key(e, name))
+		etcd_own_gone(e, kv->revision);
+	else
+		has_gone(e, name);
+}
+
+static void on_upto(int64_t next, void *userdata)
+{
+	struct etcd *e = userdata;
+
+	if (next > e->cursor)
+		e->cursor = next;
+}
+
+static void on_ended(const struct etcd_reply *reply, void *userdata)
+{
+	struct etcd *e = userdata;
+
+	if (reply->status != ETCD_COMPACTED) {
+		etcd_lost(e, reply);
+		return;
+	}
+	log_info("etcd has compacted the history that was asked for: listing everything again");
+	e->list_needed = true;
+	e->usable = e->live = false;
+	e->api->ops->hang_up(e->api);
+	etcd_own_dropped(e);
+	/* Every host hears of it at the same time. */
+	loop_timer_set(e->retry_timer, loop_jitter_ms(RETRY_FIRST_MS));
+}
+
+static void start_watch(struct etcd *e)
+{
+	const struct etcd_watch_events events = {on_ready, on_put, on_gone, on_upto, on_ended, e};
+
+	e->api->ops->watch(e->api, e->cursor, &events);
+}
+
+static void on_not_ready(void *userdata)
+{
+	struct etcd *e = userdata;
+	char why[ENDPOINT_TEXT_MAX + 64];
+	const struct etcd_reply reply = {.status = ETCD_AWAY, .why = why};
+
+	(void)snprintf(why, sizeof(why), "etcd %s: no watch within %d s",
+		       etcd_link_endpoint(&e->link)->text, READY_MS / 1000);
+	etcd_lost(e, &reply);
+}
+
+/* ---- probe ---- */
+
+static void on_counted(const struct etcd_reply *reply, void *userdata)
+{
+	struct etcd *e = userdata;
+
+	if (reply->status != ETCD_OK) {
+		etcd_lost(e, reply);
+		return;
+	}
+	if (!e->api->ops->has_count || reply->count == e->n_keys) {
+		e->miscounted = 0;
+		arm_probe(e);
+		return;
+	}
+	/* An event may be on its way. */
+	if (!e->miscounted++) {
+		loop_timer_set(e->probe_timer, RECOUNT_MS);
+		return;
+	}
+	log_warning("etcd has %zu records, %zu were told by the watch: listing everything again",
+		    reply->count, e->n_keys);
+	e->miscounted = 0;
+	list_again(e);
+}
+
+static void probe(void *userdata)
+{
+	struct etcd *e = userdata;
+
+	if (!e->live)
+		return;
+	if (e->api->ops->has_count)
+		e->api->ops->count(e->api, on_counted, e);
+	else
+		e->api->ops->get(e->api, ETCD_CONFIG_KEY, on_counted, e);
+}
+
+/* ---- connection ---- */
+
+static void connect_etcd(void *userdata)
+{
+	struct etcd *e = userdata;
+
+	e->usable = e->live = false;
+	e->api->ops->hang_up(e->api);
+	etcd_own_dropped(e);
+	loop_timer_stop(e->list_timer);
+	e->resumed = e->listed && !e->list_needed;
+	if (e->resumed) {
+		loop_timer_set(e->ready_timer, READY_MS);
+		start_watch(e);
+	} else {
+		loop_timer_stop(e->ready_timer);
+		start_list(e);
+	}
+}
+
+void etcd_lost(struct etcd *e, const struct etcd_reply *reply)
+{
+	bool was_steady = e->live && loop_now_ms() - e->live_since_ms >= STEADY_MS;
+	bool all_failed;
+	int64_t wait_ms;
+
+	if (e->was_live)
+		log_info("Lost etcd: %s%s", reply->why,
+			 e->link.n_endpoints > 1 ? "; trying the other endpoints" : "");
+	else
+		log_debug(1, "%s", reply->why);
+	e->was_live = e->usable = e->live = false;
+	loop_timer_stop(e->ready_timer);
+	loop_timer_stop(e->probe_timer);
+	loop_timer_stop(e->list_timer);
+	if (was_steady)
+		e->retry_ms = RETRY_FIRST_MS;
+	all_failed = etcd_link_next(&e->link);
+	wait_ms = all_failed ? loop_jitter_ms(e->retry_ms) : 0;
+	if (all_failed) {
+		(void)snprintf(e->link_problem, sizeof(e->link_problem), "%s%.400s",
+			       e->listed ? "keeping what is known; " : "", reply->why);
+		e->retry_ms =
+			e->retry_ms * 3 / 2 < RETRY_MAX_MS ? e->retry_ms * 3 / 2 : RETRY_MAX_MS;
+	}
+	/* It will not say otherwise soon. */
+	if (reply->status == ETCD_REFUSED && all_failed && wait_ms < RETRY_REFUSED_MS)
+		wait_ms = loop_jitter_ms(RETRY_REFUSED_MS);
+	e->api->ops->hang_up(e->api);
+	etcd_own_dropped(e);
+	loop_timer_set(e->retry_timer, wait_ms);
+	etcd_tell_problem(e);
+}
+
+/* ---- for the owner ---- */
+
+static void etcd_describe(const struct store *store, char *buf, size_t size)
+{
+	const struct etcd *e = (const struct etcd *)(const void *)store;
+
+	(void)snprintf(buf, size, "Etcd Local Manager - %s", e->link.prefix);
+}
+
+static void etcd_start(struct store *store)
+{
+	connect_etcd(to_etcd(store));
+}
+
+static bool etcd_find_own(struct store *store, const struct lease *attrs, struct lease *ret_own)
+{
+	return etcd_own_find(to_etcd(store), attrs, ret_own);
+}
+
+static void etcd_acquire(struct store *store, const struct store_request *request)
+{
+	etcd_own_want(to_etcd(store), request);
+}
+
+static void etcd_free(struct store *store)
+{
+	struct etcd *e = to_etcd(store);
+
+	forget_v2(e);
+	e->api->ops->free(e->api);
+	loop_event_free(e->retry_timer);
+	loop_event_free(e->ready_timer);
+	loop_event_free(e->probe_timer);
+	loop_event_free(e->list_timer);
+	loop_event_free(e->v2_timer);
+	loop_event_free(e->gone_timer);
+	forget_all_gone(e);
+	etcd_own_done(e);
+	free(e->config);
+	free(e->listed_config);
+	free(e);
+}
+
+static const struct store_ops etcd_ops = {
+	.name = "etcd",
+	.describe = etcd_describe,
+	.start = etcd_start,
+	.find_own = etcd_find_own,
+	.acquire = etcd_acquire,
+	.free = etcd_free,
+};
+
+int store_etcd_new(struct loop *loop, const struct etcd_settings *settings,
+		   enum etcd_api_choice choice, struct peers *peers,
+		   const struct store_events *events, struct store **ret_store, struct err *err)
+{
+	struct etcd *e = mem_alloc(1, sizeof(*e));
+	int code = etcd_link_init(&e->link, settings, err);
+
+	if (code) {
+		free(e);
+		return code;
+	}
+	e->store =
+		(struct store){.ops = &etcd_ops, .loop = loop, .events = *events, .peers = peers};
+	e->choice = choice;
+	e->chosen = choice != ETCD_API_AUTO;
+	e->api = choice == ETCD_API_V2 ? etcd_v2_new(loop, &e->link) : etcd_v3_new(loop, &e->link);
+	e->retry_ms = RETRY_FIRST_MS;
+	e->retry_timer = loop_timer_new(loop, connect_etcd, e);
+	e->ready_timer = loop_timer_new(loop, on_not_ready, e);
+	e->probe_timer = loop_timer_new(loop, probe, e);
+	e->list_timer = loop_timer_new(loop, list_again, e);
+	e->v2_timer = loop_timer_new(loop, ask_v2, e);
+	e->gone_timer = loop_timer_new(loop, on_gone_timer, e);
+	etcd_own_init(e);
+	*ret_store = &e->store;
+	return 0;
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* etcd_internal.h - the etcd store's insides, shared by etcd.c (connection, config,
+ * peers) and etcd_own.c (this host's record)
+ */
+#pragma once
+
+#include "store/claim.h"
+#include "store/etcd.h"
+#include "store/etcd_api.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define ETCD_LEASE_TIME_S 86400
+#define ETCD_NAME_MAX     256 /* of a key below the prefix that can be a lease's */
+
+/* What is known of our key. */
+enum own_seen {
+	OWN_UNKNOWN, /* it is there, its revision and etcd lease are to be asked for */
+	OWN_ABSENT,
+	OWN_PENDING, /* we have written it; the watch or a list will tell */
+	OWN_PRESENT,
+};
+
+struct etcd_own {
+	bool wanted;  /* a lease was asked for */
+	bool calling; /* a call of ours is in flight */
+	struct claim claim;
+	char key[LEASE_KEY_MAX]; /* "": none chosen */
+	struct ip_net subnet[IP_FAMILY_COUNT];
+	enum own_seen seen;
+	/* of the key, as last seen */
+	struct lease record;
+	bool readable;
+	char *value;
+	int64_t revision, record_lease;
+	bool newborn; /* seen in order by the watch: who was there before us comes first */
+
+	int64_t lease;                         /* the etcd lease that we keep alive; 0: none */
+	int64_t lost_lease;                    /* the last one that etcd did not know any more */
+	int64_t expires_ms;                    /* loop_now_ms(); 0: not known */
+	unsigned tries;                        /* subnets lost to others in a row */
+	bool ours_changed;                     /* what we publish is new since our last write */
+	struct ip written_ip[IP_FAMILY_COUNT]; /* public IPs that our record was last given */
+	int64_t rewritten_ms;                  /* when we last undid a change of others; 0: never */
+	int64_t rewrite_wait_ms;
+	int64_t retry_ms;
+	bool told; /* the owner knows told_subnet */
+	struct ip_net told_subnet[IP_FAMILY_COUNT];
+	struct event *timer; /* renew, or try again */
+};
+
+struct etcd_gone;
+
+struct etcd {
+	struct store store; /* first */
+	struct etcd_link link;
+	enum etcd_api_choice choice;
+	struct etcd_api *api;      /* in use */
+	struct etcd_api *v2;       /* asked for a config while v3 has none; NULL: not now */
+	bool chosen;               /* which api it is has been settled and said */
+	struct event *retry_timer; /* connect */
+	struct event *ready_timer; /* the watch does not come */
+	struct event *probe_timer; /* is etcd alive? */
+	struct event *list_timer;  /* list again */
+	struct event *v2_timer;    /* ask v2 for a config again */
+	struct event *gone_timer;
+	int64_t retry_ms;
+	bool usable;  /* this connection has answered: calls for our record make sense */
+	bool live;    /* the watch stands */
+	bool resumed; /* the watch goes on where an earlier one ended */
+	int64_t live_since_ms;
+	bool was_live;    /* since the failure that was last told */
+	bool listed;      /* the peer table was complete once */
+	bool list_needed; /* nothing to resume from */
+	bool own_listed;
+	int64_t cursor; /* next revision to hear of */
+	uint64_t cluster;
+	size_t n_keys;          /* below subnets/ */
+	unsigned miscounted;    /* probes in a row that counted otherwise */
+	char *config;           /* last text told */
+	char *listed_config;    /* of the list that is being read */
+	struct etcd_gone *gone; /* deleted keys whose peers go in a moment, by name */
+	bool synced;
+	size_t ignored; /* records that made no sense since the last line about one */
+	int64_t ignored_ms;
+	char link_problem[ERR_TEXT_MAX], config_problem[ERR_TEXT_MAX], own_problem[ERR_TEXT_MAX];
+	char told[ERR_TEXT_MAX]; /* the problem that the owner knows; "": none */
+	struct etcd_own own;
+};
+
+/* ---- etcd.c ---- */
+
+/* The endpoint has failed: connects anew, to the next one. */
+void etcd_lost(struct etcd *e, const struct etcd_reply *reply);
+/* The first of link_problem, config_problem and own_problem that is set is told. */
+void etcd_tell_problem(struct etcd *e);
+/* One key below subnets/, not our own, to the peer table. */
+void etcd_take_record(struct etcd *e, const char *name, const struct etcd_kv *kv);
+/* Everything is settled for the first time. */
+void etcd_tell_synced(struct etcd *e);
+
+/* ---- etcd_own.c ---- */
+
+void etcd_own_init(struct etcd *e);
+void etcd_own_done(struct etcd *e);
+/* What the host asks for is new. */
+void etcd_own_want(struct etcd *e, const struct store_request *request);
+bool etcd_own_find(const struct etcd *e, const struct lease *attrs, struct lease *ret_own);
+bool etcd_own_is_key(const struct etcd *e, const char *name);
+/* Our key as a list has it; all of them count. */
+void etcd_own_listed(struct etcd *e, const struct etcd_kv *kv);
+/* A list has ended without our key. */
+void etcd_own_missing(struct etcd *e);
+/* The watch tells of our key. */
+void etcd_own_put(struct etcd *e, const struct etcd_kv *kv);
+void etcd_own_gone(struct etcd *e, int64_t revision);
+/* Calls in flight have been dropped. */
+void etcd_own_dropped(struct etcd *e);
+/* Does the next thing that brings our record to what it should be. */
+void etcd_own_step(struct etcd *e);

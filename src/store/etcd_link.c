@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* etcd_link.c - how etcd is reached: endpoints, the one in use, files, credentials
+ *
+ * Hosts start at an endpoint drawn at random, so that many hosts with the same list
+ * spread over the members, and stay with the one that works. When it fails the others
+ * are tried in turn, those that failed earlier included.
+ */
+#include "store/etcd_link.h"
+
+#include "base/file.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define DEFAULT_PORT 2379
+
+static int parse_endpoints(struct etcd_link *link, const char *list, struct err *err)
+{
+	_cleanup_free_ char *copy = mem_strdup(list);
+	char *rest = copy, *url;
+	int code;
+
+	while ((url = strsep(&rest, ","))) {
+		url += strspn(url, " \t");
+		url[strcspn(url, " \t")] = '\0';
+		if (!*url)
+			continue;
+		if (link->n_endpoints == ETCD_ENDPOINTS_MAX)
+			return err_set(err, -E2BIG, "--etcd-endpoints: more than %d endpoints",
+				       ETCD_ENDPOINTS_MAX);
+		code = endpoint_parse(url, DEFAULT_PORT, &link->endpoint[link->n_endpoints], err);
+		if (code)
+			return err_wrap(err, code, "--etcd-endpoints");
+		link->n_endpoints++;
+	}
+	if (!link->n_endpoints)
+		return err_set(err, -EINVAL, "--etcd-endpoints: \"%.100s\" names no endpoint",
+			       list);
+	for (size_t i = 1; i < link->n_endpoints; i++)
+		if (link->endpoint[i].tls != link->endpoint[0].tls)
+			return err_set(
+				err, -EINVAL,
+				"--etcd-endpoints: %s and %s: http and https cannot be mixed",
+				link->endpoint[0].text, link->endpoint[i].text);
+	return 0;
+}
+
+/* "/coreos.com/network", without a slash at its end. */
+static int parse_prefix(struct etcd_link *link, const char *prefix, struct err *err)
+{
+	size_t len = strlen(prefix);
+
+	while (len && prefix[len - 1] == '/')
+		len--;
+	if (!len || *prefix != '/')
+		return err_set(
+			err, -EINVAL,
+			"--etcd-prefix: \"%.100s\" is not a path such as /coreos.com/network",
+			prefix);
+	if (len >= sizeof(link->prefix))
+		return err_set(err, -EINVAL, "--etcd-prefix is longer than %zu characters",
+			       sizeof(link->prefix) - 1);
+	memcpy(link->prefix, prefix, len);
+	link->prefix[len] = '\0';
+	return 0;
+}
+
+static int check_files(const struct etcd_link *link, const struct tls_files *files, struct err *err)
+{
+	bool any = *files->ca || *files->cert || *files->key;
+	int code;
+
+	if (!*files->cert != !*files->key)
+		return err_set(err, -EINVAL, "%s is given, but %s is not: they go together",
+			       *files->cert ? "--etcd-certfile" : "--etcd-keyfile",
+			       *files->cert ? "--etcd-keyfile" : "--etcd-certfile");
+	if (!link->endpoint[0].tls) {
+		if (any)
+			return err_set(err, -EINVAL,
+				       "%s is given, but endpoint %s has no TLS: https://?",
+				       *files->ca ? "--etcd-cafile" : "--etcd-certfile",
+				       link->endpoint[0].text);
+		return 0;
+	}
+	code = tls_check(files, err);
+	return code ? err_wrap(err, code, "etcd's TLS files") : 0;
+}
+
+static void forget_at(char **password)
+{
+	etcd_link_forget(*password);
+}
+
+static int check_user(const struct etcd_settings *settings, struct err *err)
+{
+	_cleanup_(forget_at) char *password = NULL;
+	const struct etcd_link link = {.settings = settings};
+
+	if (*settings->password && *settings->password_file)
+		return err_set(err, -EINVAL,
+			       "--etcd-password and --etcd-password-file exclude each other");
+	if (!*settings->username) {
+		if (*settings->password || *settings->password_file)
+			return err_set(err, -EINVAL,
+				       "a password for etcd is given, but no --etcd-username");
+		return 0;
+	}
+	if (!*settings->password && !*settings->password_file)
+		return err_set(err, -EINVAL,
+			       "--etcd-username %s needs --etcd-password-file, or "
+			       "FLANNELD_ETCD_PASSWORD in the environment",
+			       settings->username);
+	return etcd_link_password(&link, &password, err);
+}
+
+int etcd_link_init(struct etcd_link *link, const struct etcd_settings *settings, struct err *err)
+{
+	unsigned random = 0;
+	int code;
+
+	*link = (struct etcd_link){.settings = settings};
+	code = parse_endpoints(link, settings->endpoints, err);
+	if (!code)
+		code = parse_prefix(link, settings->prefix, err);
+	if (!code)
+		code = check_files(link, &settings->files, err);
+	if (!code)
+		code = check_user(settings, err);
+	if (code)
+		return code;
+	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) < 0)
+		random = 0; /* early boot */
+	link->current = random % link->n_endpoints;
+	return 0;
+}
+
+const struct endpoint *etcd_link_endpoint(const struct etcd_link *link)
+{
+	return &link->endpoint[link->current];
+}
+
+bool etcd_link_next(struct etcd_link *link)
+{
+	link->current = (link->current + 1) % link->n_endpoints;
+	link->failed++;
+	return link->failed % link->n_endpoints == 0;
+}
+
+void etcd_link_good(struct etcd_link *link)
+{
+	link->failed = 0;
+}
+
+int etcd_link_password(const struct etcd_link *link, char **ret_password, struct err *err)
+{
+	const struct etcd_settings *settings = link->settings;
+	char *text;
+	size_t len;
+	int code;
+
+	if (!*settings->password_file) {
+		*ret_password = mem_strdup(settings->password);
+		return 0;
+	}
+	code = file_read(AT_FDCWD, settings->password_file, ETCD_PASSWORD_MAX, &text, &len, err);
+	if (code)
+		return err_wrap(err, code, "--etcd-password-file");
+	text[strcspn(text, "\r\n")] = '\0';
+	if (!*text) {
+		free(text);
+		return err_set(err, -EINVAL, "--etcd-password-file %s: its first line is empty",
+			       settings->password_file);
+	}
+	*ret_password = text;
+	return 0;
+}
+
+void etcd_link_forget(char *password)
+{
+	if (password)
+		explicit_bzero(password, strlen(password));
+	free(password);
+}

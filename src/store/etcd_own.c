@@ -1,0 +1,559 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* etcd_own.c - etcd store: this host's record
+ *
+ * Theory of operation. There is what we want to publish (the claim) and what etcd has
+ * under our key (as list, watch or an answer told). etcd_own_step() looks at both and
+ * makes the one call that brings them closer; its answer, or the event that it causes,
+ * leads to the next step. The lease is told to the owner when etcd has told us our
+ * record: through the watch, in order, so that everything before it is known, too.
+ *
+ *	no key		-> the record with our public IP, or a free subnet
+ *	absent		-> an etcd lease (grant), then create
+ *	pending		-> the watch tells
+ *	present		-> not ours: choose another. Different: update, with the revision
+ *			   that we saw. Else it is settled: renew in time
+ *
+ * Nothing is written unconditionally: a key is created when it is absent, and changed or
+ * deleted when it is as we saw it. A lost race is no failure, but news. A record without
+ * an etcd lease is a reservation and stays one.
+ */
+#include "store/etcd_internal.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <time.h>
+
+#define RETRY_FIRST_MS   1000
+#define RETRY_MAX_MS     60000
+#define REWRITE_QUIET_MS 60000 /* after this a change by others is undone at once again */
+#define REWRITE_FIRST_MS 1000
+
+static void step(void *userdata)
+{
+	etcd_own_step(userdata);
+}
+
+void etcd_own_init(struct etcd *e)
+{
+	e->own.timer = loop_timer_new(e->store.loop, step, e);
+	e->own.retry_ms = RETRY_FIRST_MS;
+}
+
+static void forget_record(struct etcd_own *own)
+{
+	lease_done(&own->record);
+	free(TAKE_PTR(own->value));
+	own->readable = false;
+	own->newborn = false;
+	own->record_lease = 0;
+}
+
+void etcd_own_done(struct etcd *e)
+{
+	loop_event_free(e->own.timer);
+	forget_record(&e->own);
+	claim_done(&e->own.claim);
+}
+
+bool etcd_own_is_key(const struct etcd *e, const char *name)
+{
+	return *e->own.key && !strcmp(e->own.key, name);
+}
+
+bool etcd_own_find(const struct etcd *e, const struct lease *attrs, struct lease *ret_own)
+{
+	const struct ip_net none[IP_FAMILY_COUNT] = {0};
+	const struct lease *found;
+	const char *key;
+
+	if (e->own.seen == OWN_PRESENT && e->own.readable) {
+		*ret_own = lease_copy(&e->own.record);
+		return true;
+	}
+	found = claim_find(e->store.peers, attrs, NULL, none, &key);
+	if (found)
+		*ret_own = lease_copy(found);
+	return found != NULL;
+}
+
+void etcd_own_want(struct etcd *e, const struct store_request *request)
+{
+	claim_set(&e->own.claim, request);
+	e->own.wanted = true;
+	e->own.ours_changed = true;
+	etcd_own_step(e);
+}
+
+/* ---- what etcd says of our key ---- */
+
+static void see(struct etcd *e, const struct etcd_kv *kv)
+{
+	struct etcd_own *own = &e->own;
+
+	forget_record(own);
+	own->seen = OWN_PRESENT;
+	own->revision = kv->revision;
+	own->record_lease = kv->lease;
+	own->value = mem_strdup(kv->value);
+	own->readable = !lease_parse(own->key, kv->value, kv->len, &own->record, NULL);
+}
+
+void etcd_own_listed(struct etcd *e, const struct etcd_kv *kv)
+{
+	see(e, kv);
+}
+
+static void say_deleted(const struct etcd_own *own)
+{
+	if (own->told && own->seen != OWN_ABSENT)
+		log_warning("Our lease %s was deleted; acquiring it again", own->key);
+}
+
+void etcd_own_missing(struct etcd *e)
+{
+	say_deleted(&e->own);
+	e->own.seen = OWN_ABSENT;
+	e->own.revision = 0;
+}
+
+void etcd_own_put(struct etcd *e, const struct etcd_kv *kv)
+{
+	if (kv->revision < e->own.revision)
+		return; /* older than what an answer said */
+	see(e, kv);
+	e->own.newborn = kv->created == kv->revision;
+	etcd_own_step(e);
+}
+
+void etcd_own_gone(struct etcd *e, int64_t revision)
+{
+	struct etcd_own *own = &e->own;
+
+	if (revision < own->revision || own->seen == OWN_ABSENT)
+		return;
+	say_deleted(own);
+	own->seen = OWN_ABSENT;
+	own->revision = revision;
+	etcd_own_step(e);
+}
+
+void etcd_own_dropped(struct etcd *e)
+{
+	e->own.calling = false;
+}
+
+/* ---- answers ---- */
+
+static void set_own_problem(struct etcd *e, const char *problem)
+{
+	(void)snprintf(e->own_problem, sizeof(e->own_problem), "%s", problem);
+	etcd_tell_problem(e);
+}
+
+static void retry_later(struct etcd *e, const char *problem)
+{
+	struct etcd_own *own = &e->own;
+
+	set_own_problem(e, problem);
+	loop_timer_set(own->timer, loop_jitter_ms(own->retry_ms));
+	own->retry_ms = own->retry_ms * 2 < RETRY_MAX_MS ? own->retry_ms * 2 : RETRY_MAX_MS;
+}
+
+/* True: the answer is one that the caller deals with. */
+static bool answered(struct etcd *e, const struct etcd_reply *reply)
+{
+	e->own.calling = false;
+	switch (reply->status) {
+	case ETCD_OK:
+	case ETCD_CONFLICT:
+	case ETCD_NO_LEASE:
+		return true;
+	case ETCD_AWAY:
+	case ETCD_COMPACTED:
+		etcd_lost(e, reply);
+		return false;
+	case ETCD_REFUSED:
+	case ETCD_STATUS_COUNT:
+		break;
+	}
+	retry_later(e, reply->why);
+	return false;
+}
+
+/* Our key is as @kv says; NULL: it is not there. */
+static void see_answer(struct etcd *e, const struct etcd_kv *kv)
+{
+	if (kv)
+		see(e, kv);
+	else
+		etcd_own_missing(e);
+}
+
+static void on_get(const struct etcd_reply *reply, void *userdata)
+{
+	struct etcd *e = userdata;
+
+	if (!answered(e, reply))
+		return;
+	see_answer(e, reply->kv);
+	etcd_own_step(e);
+}
+
+static void on_grant(const struct etcd_reply *reply, void *userdata)
+{
+	struct etcd *e = userdata;
+
+	if (!answered(e, reply))
+		return;
+	if (reply->status != ETCD_OK) {
+		retry_later(e, "etcd grants no lease");
+		return;
+	}
+	e->own.lease = reply->lease;
+	e->own.expires_ms = loop_now_ms() + reply->ttl_s * 1000;
+	etcd_own_step(e);
+}
+
+static void forget_key(struct etcd_own *own)
+{
+	*own->key = '\0';
+	own->seen = OWN_ABSENT;
+	own->revision = 0;
+	forget_record(own);
+}
+
+static void lose_lease(struct etcd_own *own)
+{
+	own->lost_lease = own->lease;
+	own->lease = 0;
+}
+
+static void on_written(const struct etcd_reply *reply, void *userdata)
+{
+	struct etcd *e = userdata;
+	struct etcd_own *own = &e->own;
+
+	if (!answered(e, reply))
+		return;
+	if (reply->status == ETCD_NO_LEASE) {
+		lose_lease(own);
+	} else if (reply->status == ETCD_CONFLICT) {
+		see_answer(e, reply->kv);
+	} else {
+		memcpy(own->written_ip, own->claim.attrs.public_ip, sizeof(own->written_ip));
+		own->ours_changed = false;
+		/* The event may have come before the answer. */
+		if (own->revision < reply->revision) {
+			own->revision = reply->revision;
+			own->seen = OWN_PENDING;
+		}
+	}
+	etcd_own_step(e);
+}
+
+static void on_removed(const struct etcd_reply *reply, void *userdata)
+{
+	struct etcd *e = userdata;
+
+	if (answered(e, reply))
+		etcd_own_step(e);
+}
+
+static void arm_renewal(struct etcd *e)
+{
+	const struct etcd_own *own = &e->own;
+	int64_t left_ms = own->expires_ms - loop_now_ms();
+	int64_t wait_ms = left_ms - own->claim.renew_margin_s * 1000;
+
+	/* An etcd lease that is shorter than the margin was made by somebody else. */
+	if (wait_ms <= 0 && left_ms > 0)
+		wait_ms = left_ms / 3;
+	loop_timer_set(own->timer, wait_ms > 0 ? wait_ms : 0);
+}
+
+static void on_renewed(const struct etcd_reply *reply, void *userdata)
+{
+	struct etcd *e = userdata;
+	struct etcd_own *own = &e->own;
+	char until[32];
+
+	if (!answered(e, reply))
+		return;
+	if (reply->status != ETCD_OK) {
+		log_warning("The etcd lease of %s has gone; taking a new one", own->key);
+		lose_lease(own);
+		if (reply->status == ETCD_CONFLICT)
+			see_answer(e, reply->kv);
+		etcd_own_step(e);
+		return;
+	}
+	if (reply->kv)
+		own->revision = reply->kv->revision;
+	own->expires_ms = loop_now_ms() + reply->ttl_s * 1000;
+	log_info("Lease renewed, new expiration: %s",
+		 lease_format_time(time(NULL) + reply->ttl_s, until));
+	arm_renewal(e);
+}
+
+/* ---- steps ---- */
+
+/* Ours, also when our address has changed since we wrote it. */
+static bool is_ours(const struct etcd_own *own)
+{
+	struct lease written = {0};
+
+	memcpy(written.public_ip, own->written_ip, sizeof(written.public_ip));
+	return lease_same_public_ip(&own->claim.attrs, &own->record) ||
+	       lease_same_public_ip(&written, &own->record);
+}
+
+static void choose_key(struct etcd *e)
+{
+	struct etcd_own *own = &e->own;
+	const struct ip_net *wish = own->told ? own->told_subnet : own->claim.preferred;
+	const struct lease *found;
+	const char *key;
+	struct err err;
+
+	found = claim_find(e->store.peers, &own->claim.attrs, &own->claim.conf, wish, &key);
+	if (found) {
+		memcpy(own->subnet, found->subnet, sizeof(own->subnet));
+		(void)snprintf(own->key, sizeof(own->key), "%s", key);
+		own->seen = OWN_UNKNOWN;
+		log_info("Found lease (%s) for current IP, reusing", own->key);
+		peers_remove(e->store.peers, own->key);
+		return;
+	}
+	if (claim_choose(&own->claim, e->store.peers, own->tries ? NULL : wish, own->subnet,
+			 &err)) {
+		retry_later(e, err.text);
+		return;
+	}
+	lease_format_key(own->subnet, own->key);
+	own->seen = OWN_ABSENT;
+}
+
+static void call_write(struct etcd *e, bool create)
+{
+	struct etcd_own *own = &e->own;
+	struct lease lease = claim_lease(&own->claim, own->subnet, 0);
+	_cleanup_free_ char *value = lease_format(&lease);
+	char key[sizeof(ETCD_SUBNETS_DIR) + LEASE_KEY_MAX];
+
+	lease_done(&lease);
+	(void)snprintf(key, sizeof(key), ETCD_SUBNETS_DIR "%s", own->key);
+	own->calling = true;
+	if (create)
+		e->api->ops->create(e->api, key, value, own->lease, on_written, e);
+	else
+		e->api->ops->update(e->api, key, value, own->record_lease ? own->lease : 0,
+				    own->revision, on_written, e);
+}
+
+static void call_grant(struct etcd *e)
+{
+	e->own.calling = true;
+	e->api->ops->grant(e->api, ETCD_LEASE_TIME_S, on_grant, e);
+}
+
+static void call_on_key(struct etcd *e, bool remove)
+{
+	char key[sizeof(ETCD_SUBNETS_DIR) + LEASE_KEY_MAX];
+
+	(void)snprintf(key, sizeof(key), ETCD_SUBNETS_DIR "%s", e->own.key);
+	e->own.calling = true;
+	if (remove)
+		e->api->ops->remove(e->api, key, e->own.revision, on_removed, e);
+	else
+		e->api->ops->get(e->api, key, on_get, e);
+}
+
+/* Somebody else's record is under our key: it is that host's now. */
+static void give_up_key(struct etcd *e)
+{
+	struct etcd_own *own = &e->own;
+	struct lease theirs = own->record;
+	char key[LEASE_KEY_MAX], ip[IP_STRLEN];
+
+	(void)snprintf(key, sizeof(key), "%s", own->key);
+	if (own->told)
+		log_warning(
+			"Our lease %s was taken by host %s; acquiring another one", key,
+			ip_format(&theirs.public_ip[ip_is_set(&theirs.public_ip[IP_V4]) ? IP_V4
+											: IP_V6],
+				  ip));
+	else
+		log_debug(1, "Lost a race for %s; trying another one", key);
+	own->record = (struct lease){0};
+	own->tries++;
+	forget_key(own);
+	peers_put(e->store.peers, key, &theirs);
+}
+
+struct rival {
+	const struct etcd_own *own;
+	const struct lease *found;
+};
+
+static void find_rival(const char *key, const struct lease *lease, void *userdata)
+{
+	struct rival *r = userdata;
+
+	(void)key;
+	IP_FOREACH_FAMILY (f)
+		if (ip_net_is_set(&lease->subnet[f]) && ip_net_is_set(&r->own->subnet[f]) &&
+		    ip_net_overlaps(&lease->subnet[f], &r->own->subnet[f]) &&
+		    !lease_same_public_ip(lease, &r->own->claim.attrs))
+			r->found = lease;
+}
+
+/* A record that overlaps our new one and was there before it: ours goes. */
+static bool step_back(struct etcd *e)
+{
+	struct etcd_own *own = &e->own;
+	struct rival rival = {.own = own};
+
+	if (!own->newborn)
+		return false;
+	own->newborn = false;
+	peers_each(e->store.peers, find_rival, &rival);
+	if (!rival.found)
+		return false;
+	log_info("Subnet %s overlaps one that was leased a moment earlier; taking another one",
+		 own->key);
+	call_on_key(e, true);
+	own->tries++;
+	forget_key(own);
+	return true;
+}
+
+/* Undoing what others do to our record is not a race: the wait grows. */
+static bool may_rewrite(struct etcd *e)
+{
+	struct etcd_own *own = &e->own;
+	int64_t now = loop_now_ms(), due;
+
+	if (own->ours_changed || !own->told)
+		return true;
+	if (!own->rewritten_ms || now - own->rewritten_ms > REWRITE_QUIET_MS + own->rewrite_wait_ms)
+		own->rewrite_wait_ms = 0;
+	due = own->rewritten_ms + own->rewrite_wait_ms;
+	if (own->rewrite_wait_ms && now < due) {
+		loop_timer_set(own->timer, due - now);
+		return false;
+	}
+	log_warning("Our record %s was changed by somebody else; writing it anew%s", own->key,
+		    own->rewrite_wait_ms > 2 * REWRITE_FIRST_MS
+			    ? " (again: does another host have the same public IP?)"
+			    : "");
+	own->rewritten_ms = now;
+	own->rewrite_wait_ms = own->rewrite_wait_ms ? 2 * own->rewrite_wait_ms : REWRITE_FIRST_MS;
+	if (own->rewrite_wait_ms > RETRY_MAX_MS)
+		own->rewrite_wait_ms = RETRY_MAX_MS;
+	return true;
+}
+
+static void tell(struct etcd *e)
+{
+	struct etcd_own *own = &e->own;
+	bool same = own->told && !memcmp(own->told_subnet, own->subnet, sizeof(own->subnet));
+
+	own->tries = 0;
+	own->retry_ms = RETRY_FIRST_MS;
+	own->ours_changed = false;
+	memcpy(own->written_ip, own->claim.attrs.public_ip, sizeof(own->written_ip));
+	set_own_problem(e, "");
+	if (!same) {
+		own->told = true;
+		memcpy(own->told_subnet, own->subnet, sizeof(own->subnet));
+		e->store.events.own(&own->record, e->store.events.userdata);
+	}
+	etcd_tell_synced(e);
+}
+
+static void step_present(struct etcd *e)
+{
+	struct etcd_own *own = &e->own;
+	struct lease want;
+	bool same;
+
+	if (own->readable && !is_ours(own)) {
+		give_up_key(e);
+		etcd_own_step(e);
+		return;
+	}
+	if (!own->told && !own->readable) { /* not for us to overwrite */
+		own->tries++;
+		forget_key(own);
+		etcd_own_step(e);
+		return;
+	}
+	if (!own->told && step_back(e))
+		return;
+	/* That of an earlier run, for instance: it is ours to keep alive. */
+	if (own->record_lease && own->record_lease != own->lease &&
+	    own->record_lease != own->lost_lease) {
+		own->lease = own->record_lease;
+		own->expires_ms = 0;
+	}
+	want = claim_lease(&own->claim, own->subnet, 0);
+	same = own->readable && lease_same_content(&want, &own->record);
+	lease_done(&want);
+	if (own->record_lease && !own->lease)
+		call_grant(e);
+	else if (!same && may_rewrite(e))
+		call_write(e, false);
+	else if (same && own->record_lease != own->lease && own->record_lease)
+		call_write(e, false);
+	if (own->calling || !same)
+		return;
+	tell(e);
+	if (!own->record_lease) {
+		loop_timer_stop(own->timer); /* a reservation */
+	} else if (!own->expires_ms ||
+		   own->expires_ms - own->claim.renew_margin_s * 1000 <= loop_now_ms()) {
+		char key[sizeof(ETCD_SUBNETS_DIR) + LEASE_KEY_MAX];
+		struct etcd_kv kv = {.key = key,
+				     .value = own->value,
+				     .len = strlen(own->value),
+				     .revision = own->revision,
+				     .lease = own->lease};
+
+		(void)snprintf(key, sizeof(key), ETCD_SUBNETS_DIR "%s", own->key);
+		own->calling = true;
+		e->api->ops->renew(e->api, &kv, on_renewed, e);
+	} else {
+		arm_renewal(e);
+	}
+}
+
+void etcd_own_step(struct etcd *e)
+{
+	struct etcd_own *own = &e->own;
+
+	if (!own->wanted || own->calling || !e->usable)
+		return;
+	if (!*own->key)
+		choose_key(e);
+	if (!*own->key)
+		return;
+	switch (own->seen) {
+	case OWN_UNKNOWN:
+		call_on_key(e, false);
+		break;
+	case OWN_ABSENT:
+		if (own->lease)
+			call_write(e, true);
+		else
+			call_grant(e);
+		break;
+	case OWN_PENDING:
+		break;
+	case OWN_PRESENT:
+		step_present(e);
+		break;
+	}
+}
