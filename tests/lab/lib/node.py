@@ -339,6 +339,12 @@ class Host:
         self.pods.append(pod)
         return pod
 
+    def remove_pods(self):
+        for pod in self.pods:
+            pod.ns.delete()
+        self.pods.clear()
+        self.ip("link del cni0")
+
     def _make_bridge(self, gateways, mtu):
         lines = [f"link add name cni0 mtu {mtu} type bridge mcast_snooping 0", "link set cni0 up"]
         for gateway in gateways:

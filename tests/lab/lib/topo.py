@@ -218,6 +218,14 @@ class Topo:
 
         wait_until(check, timeout, "a route from every host to every other")
 
+    def follow_the_store(self, n=77, timeout=20.0):
+        """A vxlan peer 10.5.N.0/24 that is written now appears on every running host."""
+        self.store.put_peer(f"10.5.{n}.0-24", f"192.168.64.{n}", mac=f"02:00:00:00:00:{n}")
+        for host in self.hosts:
+            if host.process is not None:
+                wait_until(lambda h=host: f"10.5.{n}.0/24" in h.pod_routes(), timeout,
+                           f"{host.name} follows the store")
+
     def allow_log(self, severities, pattern):
         for host in self.hosts:
             host.allow_log(severities, pattern)
