@@ -155,9 +155,6 @@ int main(int argc, char **argv, char **envp)
 	flag = options_unsupported(&options, &feature);
 	if (flag)
 		log_error("--%s needs %s, which this build does not have yet", flag, feature);
-	else if (!*options.subnet_dir)
-		log_error("--subnet-dir=DIR is missing: no other datastore is part of this build "
-			  "yet");
 	else
 		code = run(&options);
 	options_done(&options);

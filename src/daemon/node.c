@@ -455,7 +455,11 @@ int node_new(struct loop *loop, const struct options *options, struct health *he
 	node->filter_timer = loop_timer_new(loop, on_filter_timer, node);
 	node->peers = peers_new(node_plan_peer, node);
 	peers_set_usable(node->peers, node_plan_is_usable);
-	node->store = store_dir_new(loop, options->subnet_dir, node->peers, &store_events);
+	code = node_open_store(node, &store_events, err);
+	if (code) {
+		node_free(node);
+		return code;
+	}
 	node_file_read_old(node);
 	node->store->ops->describe(node->store, description, sizeof(description));
 	log_info("Created subnet manager: %s", description);

@@ -10,6 +10,7 @@
 #include "model/subnet_file.h"
 #include "reconcile/reconciler.h"
 #include "rules/peer_filter.h"
+#include "store/etcd_link.h"
 #include "store/store.h"
 
 /* The peer filter of one device. */
@@ -29,6 +30,7 @@ struct node {
 	bool dead; /* fatal was called: nothing is done any more */
 
 	struct store *store;
+	struct etcd_settings etcd; /* what `store` borrows */
 	struct peers *peers;
 	struct reconciler *reconciler;
 	struct event *uplink_timer; /* look at the uplink again */
@@ -78,6 +80,10 @@ void node_device_alias(const struct ip_net *network, char alias[LINK_ALIAS_MAX])
 void node_sweep_devices(struct node *node);
 /* What this host publishes under @backend, without a subnet. Caller calls lease_done(). */
 struct lease node_make_attrs(const struct backend *backend);
+
+/* node_store.c */
+/* Makes node->store as the flags say. 0 or an error for the person who gave them. */
+int node_open_store(struct node *node, const struct store_events *events, struct err *err);
 
 /* node_file.c */
 /* Reads what the last run left, for its subnet and network. */

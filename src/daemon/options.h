@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "net/ip.h"
+#include "store/etcd.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -32,6 +33,9 @@ struct options {
 	const char *etcd_cafile;
 	const char *etcd_username;
 	const char *etcd_password; /* secret: never in a log line or an error */
+	const char *etcd_password_file;
+	enum etcd_api_choice etcd_api;
+	const char *state_dir;
 	bool kube_subnet_mgr;
 	const char *kube_api_url;
 	const char *kube_annotation_prefix;

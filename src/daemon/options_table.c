@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* options_table.c - flanneld's flags
  *
- * Names and defaults are flannel's (main.go), but for --subnet-dir, --tx-checksum
- * and --peer-filter, which it lacks. The rows' order is that of --help, and the
- * order in which options_unsupported() looks.
+ * Names and defaults are flannel's (main.go), but for --subnet-dir, --etcd-api,
+ * --etcd-password-file, --state-dir, --tx-checksum and --peer-filter, which it lacks. The rows'
+ * order is that of --help, and the order in which options_unsupported() looks.
  */
 #include "daemon/options_table.h"
 
@@ -19,7 +19,6 @@
 
 /* Features with flags of their own that are still to come. Whoever adds one sets
  * its name here to NULL. */
-#define NEEDS_ETCD  "the etcd store"
 #define NEEDS_KUBE  "the Kubernetes store"
 #define NEEDS_RULES "masquerade and forward rules"
 
@@ -49,6 +48,14 @@ static int check_not_empty(const char *value, struct err *err)
 {
 	return *value ? 0 : err_set(err, -EINVAL, "may not be empty");
 }
+
+static const char *const etcd_api_names[] = {
+	[ETCD_API_AUTO] = "auto",
+	[ETCD_API_V2] = "v2",
+	[ETCD_API_V3] = "v3",
+	[ETCD_API_COUNT] = NULL,
+};
+static_assert(sizeof(enum etcd_api_choice) == sizeof(unsigned), "OPTION_CHOICE writes an unsigned");
 
 static const char *const tx_checksum_names[] = {
 	[TX_CHECKSUM_AUTO] = "auto",
@@ -85,22 +92,33 @@ const struct option_row option_rows[] = {
 	 .help = "Set the node's condition NetworkUnavailable to False once the network is up."},
 	{OPTION_STRING, "etcd-endpoints", FIELD(etcd_endpoints),
 	 .fallback = "http://127.0.0.1:4001,http://127.0.0.1:2379", .arg = "URLS",
-	 .needs = NEEDS_ETCD, .check = check_not_empty,
-	 .help = "The members of the etcd cluster, comma separated."},
+	 .check = check_not_empty, .help = "The members of the etcd cluster, comma separated."},
 	{OPTION_STRING, "etcd-prefix", FIELD(etcd_prefix), .fallback = "/coreos.com/network",
-	 .arg = "KEY", .needs = NEEDS_ETCD, .help = "The key below which config and leases are."},
+	 .arg = "KEY", .help = "The key below which config and leases are."},
 	{OPTION_STRING, "etcd-cafile", FIELD(etcd_cafile), .fallback = "", .arg = "FILE",
-	 .needs = NEEDS_ETCD, .help = "Certificates of the authorities that etcd is checked by."},
+	 .help = "Certificates of the authorities that etcd is checked by."},
 	{OPTION_STRING, "etcd-certfile", FIELD(etcd_certfile), .fallback = "", .arg = "FILE",
-	 .needs = NEEDS_ETCD, .help = "The client certificate shown to etcd."},
+	 .help = "The client certificate shown to etcd."},
 	{OPTION_STRING, "etcd-keyfile", FIELD(etcd_keyfile), .fallback = "", .arg = "FILE",
-	 .needs = NEEDS_ETCD, .help = "The private key of the client certificate."},
+	 .help = "The private key of the client certificate."},
+	{OPTION_CHOICE, "etcd-api", FIELD(etcd_api), .fallback = "auto", .arg = "auto|v2|v3",
+	 .choices = etcd_api_names,
+	 .help = "Which of etcd's two stores holds the config and the leases. \"auto\": v3, or v2 "
+		 "when v3 has no config and v2 has one."},
 	{OPTION_STRING, "etcd-username", FIELD(etcd_username), .fallback = "", .arg = "NAME",
-	 .needs = NEEDS_ETCD, .help = "The user to authenticate to etcd as."},
+	 .help = "The user to authenticate to etcd as."},
 	{OPTION_STRING, "etcd-password", FIELD(etcd_password), .fallback = "", .arg = "PASSWORD",
-	 .needs = NEEDS_ETCD, .secret = true,
-	 .help = "The user's password. It never appears in the log; on a command line every "
-		 "user of the host can read it, so prefer the variable."},
+	 .secret = true,
+	 .help = "The user's password. It never appears in the log, and is wiped from the command "
+		 "line at the start; until then every user of the host can read it there, so "
+		 "prefer the variable or the file."},
+	{OPTION_STRING, "etcd-password-file", FIELD(etcd_password_file), .fallback = "",
+	 .arg = "FILE",
+	 .help = "The password is the first line of this file, which is read again whenever it is "
+		 "needed."},
+	{OPTION_STRING, "state-dir", FIELD(state_dir), .fallback = "/var/lib/flannel", .arg = "DIR",
+	 .help = "Where the last good state of a remote datastore is kept, to be used when that is "
+		 "away at the start; empty: nowhere."},
 	{OPTION_INT, "subnet-lease-renew-margin", FIELD(subnet_lease_renew_margin_min),
 	 .fallback = "60", .arg = "MINUTES", .min = 1, .max = 1439,
 	 .help = "How long before its expiry (24 hours) the lease is renewed."},

@@ -1,2 +1,7 @@
 #include "store/etcd_api.h"
-struct etcd_api *etcd_v2_new(struct loop *loop, struct etcd_link *link){(void)link;(void)loop;__builtin_trap();}
+struct etcd_api *etcd_v2_new(struct loop *loop, struct etcd_link *link)
+{
+	(void)link;
+	(void)loop;
+	__builtin_trap();
+}
