@@ -256,6 +256,8 @@ int tls_check_alpn(struct bufferevent *bev, const char *alpn, struct err *err)
 
 /* -- failures -------------------------------------------------------------------------- */
 
+static const char cert_refused[] = "the server does not accept our client certificate";
+
 /* What the server or OpenSSL says, in the words of an operator; NULL: not in the list. */
 static const char *explain_reason(int reason, const struct verdict *verdict)
 {
@@ -277,12 +279,10 @@ static const char *explain_reason(int reason, const struct verdict *verdict)
 	case ALERT(SSL_AD_CERTIFICATE_UNKNOWN):
 	case ALERT(SSL_AD_UNSUPPORTED_CERTIFICATE):
 	case ALERT(SSL_AD_ACCESS_DENIED):
-		return verdict->has_cert ? "the server does not accept our client certificate"
-					 : "the server wants a client certificate";
+	case ALERT(SSL_AD_CERTIFICATE_EXPIRED):
+		return verdict->has_cert ? cert_refused : "the server wants a client certificate";
 	case ALERT(SSL_AD_UNKNOWN_CA):
 		return "the server does not know the authority that signed our client certificate";
-	case ALERT(SSL_AD_CERTIFICATE_EXPIRED):
-		return "the server says that our client certificate has expired";
 	case ALERT(SSL_AD_CERTIFICATE_REVOKED):
 		return "the server says that our client certificate is revoked";
 	case ALERT(SSL_AD_UNRECOGNIZED_NAME):
@@ -316,11 +316,28 @@ static unsigned long find_error(struct bufferevent *bev, SSL *ssl)
 	return ERR_SYSTEM_ERROR(first) ? 0 : first;
 }
 
+/* Puts @code into words. */
+static void explain_code(SSL *ssl, struct verdict *verdict, unsigned long code)
+{
+	int reason = ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0;
+	const char *words = explain_reason(reason, verdict);
+	const char *text = openssl.ERR_reason_error_string(code);
+	struct err *err = &verdict->why;
+
+	if (!words)
+		(void)err_set(err, -EPROTO, "TLS failed: %s", text ? text : "unknown error");
+	/* Go's servers do not tell that it has expired. */
+	else if (words == cert_refused &&
+		 tls_check_dates(openssl.SSL_get_certificate(ssl), "it", err) < 0)
+		(void)err_wrap(err, -EPROTO, "%s", words);
+	else
+		(void)err_set(err, -EPROTO, "%s", words);
+}
+
 int tls_explain(struct bufferevent *bev, struct err *err)
 {
 	SSL *ssl = openssl_is_loaded() ? openssl.bufferevent_openssl_get_ssl(bev) : NULL;
 	struct verdict *verdict;
-	const char *words;
 	unsigned long code;
 
 	if (!ssl)
@@ -330,14 +347,7 @@ int tls_explain(struct bufferevent *bev, struct err *err)
 		code = find_error(bev, ssl);
 		if (!code)
 			return 0;
-		words = ERR_GET_LIB(code) == ERR_LIB_SSL
-				? explain_reason(ERR_GET_REASON(code), verdict)
-				: NULL;
-		if (words)
-			(void)err_set(&verdict->why, -EPROTO, "%s", words);
-		else
-			(void)err_set(&verdict->why, -EPROTO, "TLS failed: %s",
-				      openssl.ERR_reason_error_string(code));
+		explain_code(ssl, verdict, code);
 	}
 	return err_set(err, -EPROTO, "%s", verdict->why.text);
 }
