@@ -291,7 +291,9 @@ static void use_state(struct cached *c)
 	char time[32], age[40];
 
 	c->in_use = true;
-	log_warning("The datastore is away: using the state of %s, %s, with %zu peer%s",
+	log_warning("No network config from the datastore yet (%.200s): using the state of %s, %s, "
+		    "with %zu peer%s",
+		    *c->inner_problem ? c->inner_problem : "no answer",
 		    lease_format_time(state->saved_s, time),
 		    format_age(wall_now_s() - state->saved_s, age, sizeof(age)), state->n_peers,
 		    state->n_peers == 1 ? "" : "s");
