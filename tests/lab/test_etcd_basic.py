@@ -89,14 +89,17 @@ def test_hosts_and_etcd_without_ipv4(make_topo):
     traffic.assert_all_to_all(topo.pods())
 
 
-def test_another_prefix_with_a_slash_at_its_end(make_topo):
+@pytest.mark.parametrize("flag, prefix", [
+    ("/my/net/", "/my/net"), ("no/slash", "no/slash"), ("/", ""), ("/a b/%41\"\\", "/a b/%41\"\\"),
+])
+def test_another_prefix(make_topo, flag, prefix):
+    """With a slash at its end, without one at its beginning: as the original takes it."""
     topo = make_topo(1)
     etcd = topo.etcd()
-    etcd.v3.put("/my/net/config", json.dumps(CONFIG))
-    topo["h1"].start_flanneld("--etcd-prefix=/my/net/")
-    assert [kv.key for kv in etcd.v3.list("/my/net/subnets/")] == [
-        f"/my/net/subnets/{topo['h1'].key()}"]
-    assert etcd.v3.list(PREFIX) == []
+    etcd.v3.put(f"{prefix}/config", json.dumps(CONFIG))
+    topo["h1"].start_flanneld(f"--etcd-prefix={flag}")
+    assert sorted(kv.key for kv in etcd.v3.list("")) == sorted(
+        [f"{prefix}/config", f"{prefix}/subnets/{topo['h1'].key()}"])
 
 
 def test_endpoints_by_environment(make_topo):
