@@ -14,6 +14,7 @@ import pytest
 from lib import traffic
 from lib.etcd import PREFIX
 from lib.expect import stays, wait_equal, wait_until
+from lib.shim import Clock
 
 pytestmark = pytest.mark.needs("vxlan", "etcd")
 
@@ -276,6 +277,32 @@ def test_the_entries_of_a_dead_host_go_with_its_lease(make_topo, end):
             assert len(host.overlay()["devices"]["flannel.1"]["fdb"]) == 1
             assert len(host.overlay()["devices"]["flannel.1"]["neighbours"]) == 1
     assert stream.report.lost == 0, stream.report
+
+
+@pytest.mark.needs("cc")
+def test_a_lease_is_kept_alive_by_the_margin(make_topo):
+    """The clock jumps to just before, and then past, the margin. It is the same etcd lease
+    that goes on, and the record is not written again."""
+    topo = make_topo(1)
+    etcd = topo.etcd()
+    h1 = topo["h1"]
+    h1.allow_log("W", "etcd|[Dd]atastore")
+    clock = Clock(h1)
+    topo.start(CONFIG, "--subnet-lease-renew-margin=600", env=clock.env)
+    before = etcd.v3.kv(h1.key())
+
+    def renewals():
+        etcd.v3.put(f"{PREFIX}/subnets/.poke", "wakes the daemon up")
+        return etcd.requests().get("LeaseKeepAlive", 0)
+
+    early = DAY - 600 * 60 - 120
+    clock.set(wall=early, monotonic=early)
+    stays(lambda: renewals() == 0, 0.5)
+    clock.set(wall=early + 240, monotonic=early + 240)
+    wait_until(renewals, 10)
+    h1.wait_log("Lease renewed, new expiration: ")
+    after = etcd.v3.kv(h1.key())
+    assert (after.lease, after.mod_revision) == (before.lease, before.mod_revision)
 
 
 def test_a_lease_near_its_end_gets_a_day_again(make_topo):
