@@ -331,7 +331,7 @@ def etcd_start(bench):
         with cluster(bench, tls) as (switch, server):
             fresh, again, memory, calls = start_rounds(bench, switch, server, rounds)
         by = ", TLS" if tls else ""
-        for name, took in (("host without a trace of it", fresh), ("restart", again)):
+        for name, took in (("new host", fresh), ("restart", again)):
             data = spread(took)
             yield result(
                 "start to READY=1, etcd%s, 2 hosts, %s" % (by, name),
@@ -361,7 +361,6 @@ def release(bench, hosts, server):
     waiting, gate = os.pipe()
     daemons = [bench.daemon(host, server, gate=waiting) for host in hosts]
     os.close(waiting)
-    time.sleep(0.5)  # all shells wait
     begin = time.monotonic_ns()
     os.close(gate)
     return daemons, begin

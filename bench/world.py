@@ -328,7 +328,8 @@ def check_complete(ns, peers):
         raise Failure("flannel.1 has no address")
 
 
-def cleanup(scratch):
+def clear():
+    """Ends and removes all daemons and namespaces, and what runs in these."""
     for daemon in list(Daemon.running):
         daemon.stop(signal.SIGKILL)
     for ns in list(Namespace.made):
@@ -338,4 +339,8 @@ def cleanup(scratch):
                 os.kill(int(pid), signal.SIGKILL)
         with contextlib.suppress(Failure):
             ns.delete()
+
+
+def cleanup(scratch):
+    clear()
     scratch.close()
