@@ -552,8 +552,10 @@ void etcd_lost(struct etcd *e, const struct etcd_reply *reply)
 	all_failed = etcd_link_next(&e->link);
 	wait_ms = all_failed ? loop_jitter_ms(e->retry_ms) : 0;
 	if (all_failed) {
-		(void)snprintf(e->link_problem, sizeof(e->link_problem), "%s%.400s",
-			       e->listed ? "keeping what is known; " : "", reply->why);
+		(void)snprintf(e->link_problem, sizeof(e->link_problem), "%s%s%.380s",
+			       e->listed ? "keeping what is known; " : "waiting for etcd; ",
+			       e->link.n_endpoints > 1 ? "no endpoint works, the last is " : "",
+			       reply->why);
 		e->retry_ms =
 			e->retry_ms * 3 / 2 < RETRY_MAX_MS ? e->retry_ms * 3 / 2 : RETRY_MAX_MS;
 	}
