@@ -433,12 +433,12 @@ class Traffic:
     def __init__(self, source, target, address):
         with target.entered():
             self.receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        rtnl.enlarge(self.receiver, 64 << 20)
         self.receiver.bind((address, 7000))
+        self.receiver.settimeout(0)
         with source.entered():
             self.sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.to = address, 7000
-        self.sent, self.going = 0, True
+        self.sent, self.received, self.going = 0, 0, True
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
@@ -447,20 +447,23 @@ class Traffic:
             with contextlib.suppress(OSError):  # no route: not received
                 self.sender.sendto(b"x", self.to)
             self.sent += 1
+            self._receive()
             time.sleep(0.001)
+
+    def _receive(self):
+        with contextlib.suppress(BlockingIOError, TimeoutError):
+            while self.receiver.recv(16):
+                self.received += 1
 
     def lost(self):
         """Ends it: how many did not arrive."""
         self.going = False
         self.thread.join()
         self.receiver.settimeout(0.3)
-        received = 0
-        with contextlib.suppress(TimeoutError):
-            while self.receiver.recv(16):
-                received += 1
+        self._receive()
         self.sender.close()
         self.receiver.close()
-        return self.sent - received
+        return self.sent - self.received
 
 
 @dataclasses.dataclass
