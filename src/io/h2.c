@@ -17,9 +17,11 @@
 #include "base/mem.h"
 #include "io/tls.h"
 
+#include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/event.h>
+#include <event2/util.h>
 #include <nghttp2/nghttp2.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -49,14 +51,20 @@ struct h2 {
 	bool dead;                /* h2_free() was called inside of them */
 };
 
+static void free_stream(struct h2_stream *stream)
+{
+	explicit_bzero(stream->body, stream->len); /* may hold a password */
+	free(stream->body);
+	free(stream);
+}
+
 static void destroy(struct h2 *h2)
 {
 	while (h2->streams) {
 		struct h2_stream *stream = h2->streams;
 
 		h2->streams = stream->next;
-		free(stream->body);
-		free(stream);
+		free_stream(stream);
 	}
 	nghttp2_session_del(h2->session);
 	if (h2->bev)
@@ -92,9 +100,7 @@ static void end_stream(struct h2_stream *stream, const char *why)
 
 	(void)nghttp2_session_set_stream_user_data(stream->h2->session, stream->id, NULL);
 	unlink_stream(stream);
-	explicit_bzero(stream->body, stream->len); /* may hold a password */
-	free(stream->body);
-	free(stream);
+	free_stream(stream);
 	if (events.end)
 		events.end(why, events.userdata);
 }
@@ -155,13 +161,15 @@ static void on_readable(struct bufferevent *bev, void *userdata)
 		ssize_t n = nghttp2_session_mem_recv(h2->session, data, len);
 
 		if (n < 0)
-			why = h2->answered ? nghttp2_strerror((int)n)
-					   : "the server does not speak HTTP/2 (or wants https://)";
+			why = nghttp2_strerror((int)n);
 		else
 			(void)evbuffer_drain(input, (size_t)n);
 	}
+	/* What cannot be read makes nghttp2 say goodbye, and want nothing any more. */
 	if (!h2->dead && !flush(h2) && !why)
 		why = "the server has closed the connection";
+	if (why && !h2->answered)
+		why = "the server does not speak HTTP/2 (or wants https://)";
 	if (leave(h2))
 		return;
 	if (why)
@@ -171,14 +179,15 @@ static void on_readable(struct bufferevent *bev, void *userdata)
 static void on_event(struct bufferevent *bev, short what, void *userdata)
 {
 	struct h2 *h2 = userdata;
+	int error = what & BEV_EVENT_ERROR ? EVUTIL_SOCKET_ERROR() : 0;
 	struct err err;
 
 	if (!(what & (BEV_EVENT_EOF | BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT)))
 		return;
 	if (tls_explain(bev, &err))
 		lose(h2, err.text);
-	else if (what & BEV_EVENT_ERROR && EVUTIL_SOCKET_ERROR())
-		lose(h2, evutil_socket_error_to_string(EVUTIL_SOCKET_ERROR()));
+	else if (error && error != ECONNRESET && error != EPIPE)
+		lose(h2, evutil_socket_error_to_string(error));
 	else if (h2->answered)
 		lose(h2, "the server has closed the connection");
 	else
@@ -342,8 +351,7 @@ struct h2_stream *h2_request(struct h2 *h2, const struct h2_header *headers, siz
 	stream->events = *events;
 	stream->id = nghttp2_submit_request(h2->session, NULL, nv, n_headers, &provider, stream);
 	if (stream->id < 0) {
-		free(stream->body);
-		free(stream);
+		free_stream(stream);
 		return NULL;
 	}
 	stream->next = h2->streams;

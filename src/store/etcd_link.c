@@ -26,8 +26,12 @@ static int parse_endpoints(struct etcd_link *link, const char *list, struct err 
 	int code;
 
 	while ((url = strsep(&rest, ","))) {
+		size_t len;
+
 		url += strspn(url, " \t");
-		url[strcspn(url, " \t")] = '\0';
+		len = strlen(url);
+		while (len && strchr(" \t", url[len - 1]))
+			url[--len] = '\0';
 		if (!*url)
 			continue;
 		if (link->n_endpoints == ETCD_ENDPOINTS_MAX)
