@@ -165,7 +165,7 @@ static void on_request(struct evhttp_request *req, void *userdata)
 static void serve(struct fixture *f)
 {
 	struct evhttp_bound_socket *bound;
-	struct sockaddr_in sin;
+	struct sockaddr_in sin = {.sin_family = AF_INET};
 	socklen_t len = sizeof(sin);
 	int fd;
 
