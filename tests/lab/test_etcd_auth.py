@@ -120,6 +120,18 @@ def test_a_password_that_is_not_asked_for_is_no_obstacle(make_etcd):
     topo.follow_the_store()
 
 
+@pytest.mark.parametrize("flag, env", [
+    ("etcd-username", {}), ("etcd-prefix", {"FLANNELD_ETCD_PASSWORD": PASSWORD}),
+], ids=["user", "password"])
+def test_half_of_user_and_password_is_named_and_has_no_effect(make_etcd, flag, env):
+    """As in the original."""
+    topo, etcd = make_etcd()
+    topo.allow_log("W", "no effect")
+    etcd.client[flag] = "flannel" if flag == "etcd-username" else PREFIX
+    topo.start(None, env=env)
+    topo["h1"].wait_log("--etcd-username")
+
+
 def test_a_role_on_the_directory_is_enough(make_etcd):
     """What people grant: the prefix with a slash at its end."""
     topo, etcd = make_etcd()
@@ -378,6 +390,11 @@ def test_one_good_endpoint_among_bad_ones_is_found(make_etcd):
     topo.follow_the_store()
 
 
+def test_an_api_that_there_is_not(make_topo):
+    done = make_topo(1)["h1"].run_flanneld("--etcd-api=v4", subnet_dir=False)
+    assert done.code == 2 and "--etcd-api=v4" in done.text and "auto|v2|v3" in done.text
+
+
 # -- flags that cannot be meant: an exit, at once, with one line ------------------------
 
 GOOD = "http://192.168.64.241:2379"
@@ -387,14 +404,9 @@ GOOD = "http://192.168.64.241:2379"
     (["--etcd-endpoints=http://192.168.64.241:99999"], ["99999"]),
     (["--etcd-endpoints=ftp://192.168.64.241"], ["ftp://192.168.64.241", "http"]),
     (["--etcd-endpoints=192.168.64.241:2379"], ["192.168.64.241:2379", "http"]),
-    (["--etcd-endpoints=http://u:the-secret@192.168.64.241"], ["--etcd-username"]),
+    (["--etcd-endpoints=http://u:the-secret@192.168.64.241"], ["--etcd-endpoints", "password"]),
     ([f"--etcd-endpoints={GOOD},https://192.168.64.242:2379"], [GOOD, "https"]),
     (["--etcd-endpoints=,"], ["--etcd-endpoints"]),
-    (["--etcd-prefix=no/slash"], ["--etcd-prefix", "no/slash"]),
-    (["--etcd-prefix=/"], ["--etcd-prefix"]),
-    (["--etcd-api=v4"], ["--etcd-api", "v4"]),
-    (["--etcd-username=flannel"], ["--etcd-username", "password"]),
-    (["--etcd-password=the-secret"], ["--etcd-username"]),
     (["--etcd-username=a", "--etcd-password=the-secret", "--etcd-password-file=/dev/null"],
      ["--etcd-password-file"]),
     (["--etcd-username=a", "--etcd-password-file=/no/such/file"], ["/no/such/file"]),
