@@ -68,26 +68,42 @@ class Gateway:
     def send(self, data):
         self.socket.sendall(data)
 
+    def _take_until(self, mark):
+        while mark not in self.buffer:
+            self._more()
+        taken, _, self.buffer = self.buffer.partition(mark)
+        return taken
+
+    def _take(self, size):
+        while len(self.buffer) < size:
+            self._more()
+        taken, self.buffer = self.buffer[:size], self.buffer[size:]
+        return taken
+
     def _more(self):
         data = self.socket.recv(1 << 18)
         if not data:
             raise world.Failure("etcd closed the connection")
         self.buffer += data
 
+    def _chunks(self):
+        """Of a long answer."""
+        size = None
+        while size != 0:
+            size = int(self._take_until(b"\r\n"), 16)
+            yield self._take(size + 2)[:-2]
+
     def answer(self):
         """The body of the next answer."""
-        while b"\r\n\r\n" not in self.buffer:
-            self._more()
-        head, _, rest = self.buffer.partition(b"\r\n\r\n")
-        size = next(int(line.split(b":")[1]) for line in head.split(b"\r\n")
-                    if line.lower().startswith(b"content-length"))
-        while len(rest) < size:
-            self._more()
-            rest = self.buffer[len(head) + 4:]
-        self.buffer = rest[size:]
-        if b" 200 " not in head.split(b"\r\n", 1)[0]:
-            raise world.Failure("etcd: " + rest[:size].decode(errors="replace").strip()[:200])
-        return rest[:size]
+        status, *lines = self._take_until(b"\r\n\r\n").lower().split(b"\r\n")
+        headers = dict(line.split(b": ", 1) for line in lines)
+        if b"content-length" in headers:
+            body = self._take(int(headers[b"content-length"]))
+        else:
+            body = b"".join(self._chunks())
+        if b" 200 " not in status:
+            raise world.Failure("etcd: " + body.decode(errors="replace").strip()[:200])
+        return body
 
     def call(self, data):
         self.send(data)

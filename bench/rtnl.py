@@ -6,6 +6,7 @@ An entry is a small tuple, the same whether it comes from a dump or a notificati
 ("addr", ip, prefix length), each of one device, IPv4 only.
 """
 import contextlib
+import errno
 import os
 import socket
 import struct
@@ -144,6 +145,7 @@ def encode(requests):
 
 
 def enlarge(sock, size):
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)  # as far as anybody may
     with contextlib.suppress(PermissionError):  # only the first user namespace may
         sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
 
@@ -240,8 +242,17 @@ class Monitor:
                 yield now, kind, body
 
     def drain(self):
-        for _ in self.read(0):
-            pass
+        """What overflowed before does not matter either."""
+        again = True
+        while again:
+            try:
+                again = False
+                for _ in self.read(0):
+                    pass
+            except OSError as why:
+                if why.errno != errno.ENOBUFS:
+                    raise
+                again = True
 
     def close(self):
         self.socket.close()

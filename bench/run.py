@@ -12,6 +12,7 @@ import os
 import pathlib
 import platform
 import signal
+import subprocess
 import sys
 import time
 
@@ -62,7 +63,8 @@ def measure(bench, name):
     try:
         for result in FIGURES[name][0](bench):
             yield result
-    except (world.Failure, OSError) as why:
+    except (world.Failure, OSError, subprocess.SubprocessError) as why:
+        world.clear()  # it is not in the way of the next
         yield figures.Result(name, "failed", "", False, str(why), {"failed": str(why)})
 
 

@@ -192,10 +192,10 @@ class Peer:
         ]
 
 
-def network_config(network=NETWORK):
+def network_config(network=NETWORK, subnet_min="10.240.0.0"):
     return (
-        '{"Network":"%s","SubnetLen":24,"SubnetMin":"10.240.0.0","Backend":{"Type":"vxlan"}}'
-        % network
+        '{"Network":"%s","SubnetLen":24,"SubnetMin":"%s","Backend":{"Type":"vxlan"}}'
+        % (network, subnet_min)
     )
 
 
@@ -209,6 +209,11 @@ def fill_store(path, n_peers, network=NETWORK):
         (subnets / peer.key).write_text(peer.record())
     (path / "config").write_text(network_config(network))
     return path
+
+
+def gated(*args):
+    """The command that executes @args when its standard input ends."""
+    return ["sh", "-c", 'read -r _; exec "$@" </dev/null', "sh", *args]
 
 
 class Daemon:
@@ -230,7 +235,7 @@ class Daemon:
         args = [binary, *where, "--subnet-file=%s" % self.subnet_file,
                 "--state-dir=%s" % (self.dir / "state"), "--healthz-port=0", *flags]
         if gate is not None:
-            args = ["sh", "-c", 'read -r _; exec "$@" </dev/null', "sh", *args]
+            args = gated(*args)
         env = dict(os.environ, NOTIFY_SOCKET=str(self.dir / "notify"))
         with open(self.log, "wb") as log, ns.entered():
             begin = time.monotonic_ns()
@@ -328,7 +333,8 @@ def check_complete(ns, peers):
         raise Failure("flannel.1 has no address")
 
 
-def cleanup(scratch):
+def clear():
+    """Ends and removes all daemons and namespaces, and what runs in these."""
     for daemon in list(Daemon.running):
         daemon.stop(signal.SIGKILL)
     for ns in list(Namespace.made):
@@ -338,4 +344,8 @@ def cleanup(scratch):
                 os.kill(int(pid), signal.SIGKILL)
         with contextlib.suppress(Failure):
             ns.delete()
+
+
+def cleanup(scratch):
+    clear()
     scratch.close()

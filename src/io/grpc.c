@@ -16,6 +16,7 @@
 #include "base/mem.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 
 #define METADATA_MAX 8
@@ -24,10 +25,12 @@ struct grpc_call {
 	struct grpc_events events;
 	struct h2_stream *stream; /* NULL: ended, or never begun */
 	struct event *timer;
+	int64_t timeout_ms;
 	struct grpc_splitter splitter;
 	bool *gone;      /* set while messages are told */
 	int code;        /* the trailer's; -1: none seen */
 	int http_status; /* 0: none seen */
+	char type[64];   /* content-type that is not gRPC's; "": it is */
 	char text[ERR_TEXT_MAX];
 };
 
@@ -149,20 +152,35 @@ static void finish(struct grpc_call *call, int code, const char *text)
 static void on_timer(void *userdata)
 {
 	struct grpc_call *call = userdata;
+	char text[64];
 
-	finish(call, call->stream ? GRPC_DEADLINE_EXCEEDED : GRPC_UNAVAILABLE, call->text);
+	if (!call->stream) {
+		finish(call, GRPC_UNAVAILABLE, "the connection is lost");
+		return;
+	}
+	(void)snprintf(text, sizeof(text), "no answer within %g s",
+		       (double)call->timeout_ms / 1000);
+	finish(call, GRPC_DEADLINE_EXCEEDED, text);
 }
 
-/* grpc-message is percent-encoded. */
+static int hex_digit(char c)
+{
+	return c >= '0' && c <= '9'                     ? c - '0'
+	       : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10
+							: -1;
+}
+
+/* grpc-message is percent-encoded; what is not stays as it is. */
 static void decode_text(const char *value, char *buf, size_t size)
 {
 	size_t n = 0;
 
 	for (; *value && n + 1 < size; value++) {
-		unsigned byte;
+		int high = *value == '%' ? hex_digit(value[1]) : -1;
+		int low = high >= 0 ? hex_digit(value[2]) : -1;
 
-		if (*value == '%' && sscanf(value + 1, "%2x", &byte) == 1 && value[2]) {
-			buf[n++] = (char)byte;
+		if (low >= 0) {
+			buf[n++] = (char)(high << 4 | low);
 			value += 2;
 		} else {
 			buf[n++] = *value;
@@ -172,16 +190,34 @@ static void decode_text(const char *value, char *buf, size_t size)
 	log_clean(buf);
 }
 
+/* What is no number is no success either. */
+static int parse_status(const char *value)
+{
+	char *end;
+	unsigned long code = strtoul(value, &end, 10);
+
+	return *value < '0' || *value > '9' || *end || code > INT_MAX ? GRPC_UNKNOWN : (int)code;
+}
+
 static void on_header(const char *name, const char *value, void *userdata)
 {
+	static const char grpc_type[] = "application/grpc"; /* +proto, ;charset=... */
 	struct grpc_call *call = userdata;
 
 	if (!strcmp(name, ":status"))
 		call->http_status = atoi(value);
 	else if (!strcmp(name, "grpc-status"))
-		call->code = atoi(value);
+		call->code = parse_status(value);
 	else if (!strcmp(name, "grpc-message"))
 		decode_text(value, call->text, sizeof(call->text));
+	else if (!strcmp(name, "content-type") && strncmp(value, grpc_type, strlen(grpc_type)) != 0)
+		decode_text(value, call->type, sizeof(call->type));
+}
+
+/* A proxy's error page, for instance. */
+static bool is_grpc(const struct grpc_call *call)
+{
+	return call->http_status == 200 && !*call->type;
 }
 
 static void on_data(const void *data, size_t len, void *userdata)
@@ -190,6 +226,8 @@ static void on_data(const void *data, size_t len, void *userdata)
 	bool gone = false;
 	int code;
 
+	if (!is_grpc(call))
+		return; /* on_end() says so */
 	call->gone = &gone;
 	code = grpc_splitter_feed(&call->splitter, data, len, call->events.message,
 				  call->events.userdata, &gone);
@@ -204,16 +242,21 @@ static void on_data(const void *data, size_t len, void *userdata)
 static void on_end(const char *why, void *userdata)
 {
 	struct grpc_call *call = userdata;
-	char text[64];
+	char text[128];
 
 	call->stream = NULL;
-	if (call->code >= 0) {
+	if (call->code == GRPC_OK && grpc_splitter_is_partial(&call->splitter)) {
+		finish(call, GRPC_UNAVAILABLE, "an answer was cut off");
+	} else if (call->code >= 0) {
 		finish(call, call->code, call->text);
 	} else if (why) {
 		finish(call, GRPC_UNAVAILABLE, why);
 	} else if (call->http_status && call->http_status != 200) {
 		(void)snprintf(text, sizeof(text), "HTTP status %d instead of gRPC's",
 			       call->http_status);
+		finish(call, GRPC_UNAVAILABLE, text);
+	} else if (*call->type) {
+		(void)snprintf(text, sizeof(text), "the answer is %s instead of gRPC", call->type);
 		finish(call, GRPC_UNAVAILABLE, text);
 	} else {
 		finish(call, GRPC_UNAVAILABLE, "the call has ended without a status");
@@ -244,13 +287,10 @@ struct grpc_call *grpc_call_new(struct loop *loop, struct h2 *h2, const char *au
 	call->code = -1;
 	call->timer = loop_timer_new(loop, on_timer, call);
 	call->stream = h2_request(h2, headers, 7 + n, body, len, &stream_events);
-	if (!call->stream) {
-		(void)snprintf(call->text, sizeof(call->text), "the connection is lost");
+	call->timeout_ms = timeout_ms;
+	if (!call->stream)
 		loop_timer_set(call->timer, 0);
-	} else if (timeout_ms) {
-		(void)snprintf(call->text, sizeof(call->text), "no answer within %lld s",
-			       (long long)(timeout_ms / 1000));
+	else if (timeout_ms)
 		loop_timer_set(call->timer, timeout_ms);
-	}
 	return call;
 }

@@ -60,8 +60,8 @@ struct grpc_events {
 
 /* Calls @path ("/etcdserverpb.KV/Range") with one or several messages, framed already by
  * grpc_frame(). @metadata: more headers. @timeout_ms: for the whole call; 0: none. A
- * failure at once is told from the loop as well. The callbacks may cancel the call or free
- * the connection. Never NULL. */
+ * failure at once is told from the loop as well. The callbacks may cancel calls and free the
+ * connection; calls are cancelled before their connection is freed. Never NULL. */
 struct grpc_call *grpc_call_new(struct loop *loop, struct h2 *h2, const char *authority, bool tls,
 				const char *path, const struct h2_header *metadata,
 				size_t n_metadata, const void *body, size_t len, int64_t timeout_ms,

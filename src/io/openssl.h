@@ -62,6 +62,7 @@
 	X(SSL, SSL_free)                                                                           \
 	X(SSL, SSL_get0_alpn_selected)                                                             \
 	X(SSL, SSL_get0_param)                                                                     \
+	X(SSL, SSL_get_certificate)                                                                \
 	X(SSL, SSL_get_ex_data)                                                                    \
 	X(SSL, SSL_get_ex_data_X509_STORE_CTX_idx)                                                 \
 	X(SSL, SSL_is_init_finished)                                                               \

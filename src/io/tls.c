@@ -12,24 +12,20 @@
  */
 #include "io/tls.h"
 
-#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "io/openssl.h"
+#include "io/tls_internal.h"
 #include "net/ip.h"
 
 #include <errno.h>
 #include <event2/bufferevent.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
-#define FILE_MAX      (4u << 20) /* the system's list is 220 KB */
 #define HOST_TEXT_MAX 256
 #define NAMES_MAX     200
-#define TIME_TEXT_MAX 32
 #define ALERT(number) (SSL_AD_REASON_OFFSET + (number))
 
 /* What tls_explain() has to know. */
@@ -40,301 +36,6 @@ struct verdict {
 };
 
 static int verdict_index = -1; /* its place among the data that an SSL carries */
-
-static bool is_given(const char *path)
-{
-	return path && *path;
-}
-
-/* -- certificates ---------------------------------------------------------------------- */
-
-static void free_cert(void *cert)
-{
-	openssl.X509_free(cert);
-}
-
-static void cleanup_certs(OPENSSL_STACK **certs)
-{
-	openssl.OPENSSL_sk_pop_free(*certs, free_cert);
-}
-#define _cleanup_certs_ _cleanup_(cleanup_certs)
-
-static void cleanup_key(EVP_PKEY **key)
-{
-	openssl.EVP_PKEY_free(*key);
-}
-
-static void cleanup_bio(BIO **bio)
-{
-	(void)openssl.BIO_free(*bio);
-}
-
-static void cleanup_context(SSL_CTX **ctx)
-{
-	if (*ctx)
-		openssl.SSL_CTX_free(*ctx);
-}
-
-/* A file's text. It may be a private key, so nothing of it stays in memory. */
-struct secret {
-	char *text;
-	size_t len;
-};
-
-static void cleanup_secret(struct secret *secret)
-{
-	if (secret->text)
-		explicit_bzero(secret->text, secret->len);
-	free(secret->text);
-}
-
-/* The last error of OpenSSL in this thread, in words; none is left. */
-static const char *last_reason(int *ret_reason)
-{
-	unsigned long code, last = 0;
-	const char *text;
-
-	while ((code = openssl.ERR_get_error()) != 0)
-		last = code;
-	*ret_reason = ERR_GET_LIB(last) == ERR_LIB_PEM ? ERR_GET_REASON(last) : 0;
-	text = openssl.ERR_reason_error_string(last);
-	return text ? text : "unknown error";
-}
-
-static const char *format_time(const ASN1_TIME *at, char buf[TIME_TEXT_MAX])
-{
-	struct tm tm;
-
-	if (openssl.ASN1_TIME_to_tm(at, &tm) != 1 ||
-	    !strftime(buf, TIME_TEXT_MAX, "%Y-%m-%d %H:%M UTC", &tm))
-		(void)snprintf(buf, TIME_TEXT_MAX, "an odd date");
-	return buf;
-}
-
-/* Whether @cert, called @what in the error, is valid today. */
-static int check_dates(const X509 *cert, const char *what, struct err *err)
-{
-	const ASN1_TIME *begin = openssl.X509_get0_notBefore(cert);
-	const ASN1_TIME *end = openssl.X509_get0_notAfter(cert);
-	char text[TIME_TEXT_MAX];
-
-	if (openssl.X509_cmp_current_time(end) < 0)
-		return err_set(err, -EKEYEXPIRED, "%s has expired on %s", what,
-			       format_time(end, text));
-	if (openssl.X509_cmp_current_time(begin) > 0)
-		return err_set(err, -EKEYREJECTED,
-			       "%s is not valid before %s (is this host's clock right?)", what,
-			       format_time(begin, text));
-	return 0;
-}
-
-/* All certificates in the PEM file @path, at least one. Caller frees. */
-static int read_certs(const char *path, OPENSSL_STACK **ret_certs, struct err *err)
-{
-	_cleanup_(cleanup_secret) struct secret file = {.text = NULL};
-	_cleanup_(cleanup_bio) BIO *bio = NULL;
-	_cleanup_certs_ OPENSSL_STACK *certs = NULL;
-	const char *why;
-	int reason, r;
-	X509 *cert;
-
-	r = file_read(AT_FDCWD, path, FILE_MAX, &file.text, &file.len, err);
-	if (r < 0)
-		return r;
-	openssl.ERR_clear_error();
-	bio = openssl.BIO_new_mem_buf(file.text, (int)file.len);
-	certs = openssl.OPENSSL_sk_new_null();
-	while ((cert = openssl.PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL)
-		(void)openssl.OPENSSL_sk_push(certs, cert);
-	why = last_reason(&reason);
-	if (reason != PEM_R_NO_START_LINE) /* which is how the end is told */
-		return err_set(err, -EINVAL, "%s: certificate %d in it is damaged (%s)", path,
-			       openssl.OPENSSL_sk_num(certs) + 1, why);
-	if (openssl.OPENSSL_sk_num(certs) == 0)
-		return err_set(err, -EINVAL, "%s: no certificate in it (PEM)%s", path,
-			       strstr(file.text, "PRIVATE KEY") ? ", but a private key" : "");
-	*ret_certs = TAKE_PTR(certs);
-	return 0;
-}
-
-static X509 *cert_at(const OPENSSL_STACK *certs, int i)
-{
-	return openssl.OPENSSL_sk_value(certs, i);
-}
-
-/* Called for a passphrase, which nobody is there to type. */
-static int refuse_passphrase(char *buf, int size, int writing, void *userdata)
-{
-	bool *asked = userdata;
-
-	(void)buf;
-	(void)size;
-	(void)writing;
-	*asked = true;
-	return -1;
-}
-
-static int read_key(const char *path, EVP_PKEY **ret_key, struct err *err)
-{
-	_cleanup_(cleanup_secret) struct secret file = {.text = NULL};
-	_cleanup_(cleanup_bio) BIO *bio = NULL;
-	bool asked = false;
-	const char *why;
-	EVP_PKEY *key;
-	int reason, r;
-
-	r = file_read(AT_FDCWD, path, FILE_MAX, &file.text, &file.len, err);
-	if (r < 0)
-		return r;
-	openssl.ERR_clear_error();
-	bio = openssl.BIO_new_mem_buf(file.text, (int)file.len);
-	key = openssl.PEM_read_bio_PrivateKey(bio, NULL, refuse_passphrase, &asked);
-	why = last_reason(&reason);
-	if (!key && asked)
-		return err_set(err, -EINVAL,
-			       "%s: the private key is encrypted with a passphrase, which cannot "
-			       "be given: store it without one",
-			       path);
-	/* OpenSSL's decoders have many words for it. */
-	if (!key && !strstr(file.text, "PRIVATE KEY-----"))
-		return err_set(err, -EINVAL, "%s: no private key in it (PEM)%s", path,
-			       strstr(file.text, "CERTIFICATE") ? ", but a certificate" : "");
-	if (!key)
-		return err_set(err, -EINVAL, "%s: the private key is damaged (%s)", path, why);
-	*ret_key = key;
-	return 0;
-}
-
-/* -- contexts -------------------------------------------------------------------------- */
-
-static int add_authorities(SSL_CTX *ctx, const char *path, struct err *err)
-{
-	_cleanup_certs_ OPENSSL_STACK *certs = NULL;
-	int r;
-
-	if (!is_given(path)) {
-		if (openssl.SSL_CTX_set_default_verify_paths(ctx) == 1)
-			return 0;
-		return err_set(err, -EIO, "the system's list of authorities cannot be used");
-	}
-	r = read_certs(path, &certs, err);
-	for (int i = 0; r == 0 && i < openssl.OPENSSL_sk_num(certs); i++)
-		(void)openssl.X509_STORE_add_cert(openssl.SSL_CTX_get_cert_store(ctx),
-						  cert_at(certs, i));
-	return r;
-}
-
-/* Our own certificate, the chain behind it in the same file, and its key. */
-static int add_identity(SSL_CTX *ctx, const struct tls_files *files, struct err *err)
-{
-	_cleanup_certs_ OPENSSL_STACK *certs = NULL;
-	_cleanup_(cleanup_key) EVP_PKEY *key = NULL;
-	int r, reason;
-
-	if (!is_given(files->cert))
-		return 0;
-	r = read_certs(files->cert, &certs, err);
-	if (r == 0)
-		r = read_key(files->key, &key, err);
-	if (r < 0)
-		return r;
-	openssl.ERR_clear_error();
-	if (openssl.X509_check_private_key(cert_at(certs, 0), key) != 1) {
-		openssl.ERR_clear_error();
-		return err_set(err, -EINVAL,
-			       "the private key in %s does not belong to the certificate in %s",
-			       files->key, files->cert);
-	}
-	for (int i = 1; i < openssl.OPENSSL_sk_num(certs); i++)
-		(void)openssl.SSL_CTX_ctrl(ctx, SSL_CTRL_CHAIN_CERT, 1, cert_at(certs, i));
-	if (openssl.SSL_CTX_use_certificate(ctx, cert_at(certs, 0)) != 1 ||
-	    openssl.SSL_CTX_use_PrivateKey(ctx, key) != 1)
-		return err_set(err, -EINVAL, "%s: cannot be used: %s", files->cert,
-			       last_reason(&reason));
-	return 0;
-}
-
-static int check_pair(const struct tls_files *files, struct err *err)
-{
-	if (is_given(files->cert) && !is_given(files->key))
-		return err_set(err, -EINVAL, "a certificate without its key: %s", files->cert);
-	if (is_given(files->key) && !is_given(files->cert))
-		return err_set(err, -EINVAL, "a key without its certificate: %s", files->key);
-	return 0;
-}
-
-static int context_new(const struct tls_files *files, SSL_CTX **ret_ctx, struct err *err)
-{
-	_cleanup_(cleanup_context) SSL_CTX *ctx = NULL;
-	int r = check_pair(files, err);
-
-	if (r < 0)
-		return r;
-	ctx = openssl.SSL_CTX_new(openssl.TLS_client_method());
-	if (!ctx)
-		return err_set(err, -ENOMEM, "TLS cannot be set up: %s", last_reason(&r));
-	(void)openssl.SSL_CTX_ctrl(ctx, SSL_CTRL_SET_MIN_PROTO_VERSION, TLS1_2_VERSION, NULL);
-	(void)openssl.SSL_CTX_ctrl(ctx, SSL_CTRL_MODE, SSL_MODE_RELEASE_BUFFERS, NULL);
-	/* A server that hangs up without a farewell is an end like any other: HTTP tells
-	 * whether the answer was complete. */
-	(void)openssl.SSL_CTX_set_options(ctx, SSL_OP_IGNORE_UNEXPECTED_EOF);
-	r = add_authorities(ctx, files->ca, err);
-	if (r == 0)
-		r = add_identity(ctx, files, err);
-	if (r < 0)
-		return r;
-	*ret_ctx = TAKE_PTR(ctx);
-	return 0;
-}
-
-/* A list of authorities may hold old ones, but not only. */
-static int check_authority_dates(const char *path, struct err *err)
-{
-	_cleanup_certs_ OPENSSL_STACK *certs = NULL;
-	int r;
-
-	if (!is_given(path))
-		return 0;
-	r = read_certs(path, &certs, err);
-	if (r < 0)
-		return r;
-	for (int i = 0; i < openssl.OPENSSL_sk_num(certs); i++)
-		if (check_dates(cert_at(certs, i), "", NULL) == 0)
-			return 0;
-	r = check_dates(cert_at(certs, 0), "the certificate of the authority", err);
-	return err_wrap(err, r, "%s", path);
-}
-
-static int check_identity_dates(const char *path, struct err *err)
-{
-	_cleanup_certs_ OPENSSL_STACK *certs = NULL;
-	int r;
-
-	if (!is_given(path))
-		return 0;
-	r = read_certs(path, &certs, err);
-	if (r < 0)
-		return r;
-	r = check_dates(cert_at(certs, 0), "the certificate", err);
-	return r < 0 ? err_wrap(err, r, "%s", path) : 0;
-}
-
-int tls_check(const struct tls_files *files, struct err *err)
-{
-	_cleanup_(cleanup_context) SSL_CTX *ctx = NULL;
-	int r = check_pair(files, err);
-
-	if (r < 0 || (!is_given(files->ca) && !is_given(files->cert)))
-		return r;
-	r = openssl_load(err);
-	if (r == 0)
-		r = context_new(files, &ctx, err);
-	if (r == 0)
-		r = check_authority_dates(files->ca, err);
-	if (r == 0)
-		r = check_identity_dates(files->cert, err);
-	return r;
-}
 
 /* -- the server's certificate ---------------------------------------------------------- */
 
@@ -392,7 +93,7 @@ static void explain_verify(struct verdict *verdict, const X509 *cert, int code, 
 	switch (code) {
 	case X509_V_ERR_CERT_HAS_EXPIRED:
 	case X509_V_ERR_CERT_NOT_YET_VALID:
-		if (check_dates(cert, whose, err) == 0)
+		if (tls_check_dates(cert, whose, err) == 0)
 			(void)err_set(err, -EPROTO, "%s has expired", whose);
 		break;
 	case X509_V_ERR_HOSTNAME_MISMATCH:
@@ -475,8 +176,8 @@ static int set_verdict(SSL *ssl, const struct tls_files *files, const char *host
 	len = strlen(verdict->host);
 	if (len && verdict->host[len - 1] == '.')
 		verdict->host[len - 1] = '\0';
-	verdict->has_ca = is_given(files->ca);
-	verdict->has_cert = is_given(files->cert);
+	verdict->has_ca = tls_is_given(files->ca);
+	verdict->has_cert = tls_is_given(files->cert);
 	verdict->is_h2 = !strcmp(alpn, "h2");
 	return 0;
 }
@@ -514,7 +215,7 @@ static void set_alpn(SSL_CTX *ctx, const char *alpn)
 int tls_bufferevent_new(struct loop *loop, const struct tls_files *files, const char *host,
 			const char *alpn, struct bufferevent **ret_bev, struct err *err)
 {
-	_cleanup_(cleanup_context) SSL_CTX *ctx = NULL;
+	_cleanup_context_ SSL_CTX *ctx = NULL;
 	struct bufferevent *bev = NULL;
 	SSL *ssl;
 	int r;
@@ -522,7 +223,7 @@ int tls_bufferevent_new(struct loop *loop, const struct tls_files *files, const 
 	r = openssl_load(err);
 	if (r < 0)
 		return r;
-	r = context_new(files, &ctx, err);
+	r = tls_context_new(files, &ctx, err);
 	if (r < 0)
 		return r;
 	openssl.SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, on_verify);
@@ -555,6 +256,8 @@ int tls_check_alpn(struct bufferevent *bev, const char *alpn, struct err *err)
 
 /* -- failures -------------------------------------------------------------------------- */
 
+static const char cert_refused[] = "the server does not accept our client certificate";
+
 /* What the server or OpenSSL says, in the words of an operator; NULL: not in the list. */
 static const char *explain_reason(int reason, const struct verdict *verdict)
 {
@@ -576,12 +279,10 @@ static const char *explain_reason(int reason, const struct verdict *verdict)
 	case ALERT(SSL_AD_CERTIFICATE_UNKNOWN):
 	case ALERT(SSL_AD_UNSUPPORTED_CERTIFICATE):
 	case ALERT(SSL_AD_ACCESS_DENIED):
-		return verdict->has_cert ? "the server does not accept our client certificate"
-					 : "the server wants a client certificate";
+	case ALERT(SSL_AD_CERTIFICATE_EXPIRED):
+		return verdict->has_cert ? cert_refused : "the server wants a client certificate";
 	case ALERT(SSL_AD_UNKNOWN_CA):
 		return "the server does not know the authority that signed our client certificate";
-	case ALERT(SSL_AD_CERTIFICATE_EXPIRED):
-		return "the server says that our client certificate has expired";
 	case ALERT(SSL_AD_CERTIFICATE_REVOKED):
 		return "the server says that our client certificate is revoked";
 	case ALERT(SSL_AD_UNRECOGNIZED_NAME):
@@ -615,11 +316,28 @@ static unsigned long find_error(struct bufferevent *bev, SSL *ssl)
 	return ERR_SYSTEM_ERROR(first) ? 0 : first;
 }
 
+/* Puts @code into words. */
+static void explain_code(SSL *ssl, struct verdict *verdict, unsigned long code)
+{
+	int reason = ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0;
+	const char *words = explain_reason(reason, verdict);
+	const char *text = openssl.ERR_reason_error_string(code);
+	struct err *err = &verdict->why;
+
+	if (!words)
+		(void)err_set(err, -EPROTO, "TLS failed: %s", text ? text : "unknown error");
+	/* Go's servers do not tell that it has expired. */
+	else if (words == cert_refused &&
+		 tls_check_dates(openssl.SSL_get_certificate(ssl), "it", err) < 0)
+		(void)err_wrap(err, -EPROTO, "%s", words);
+	else
+		(void)err_set(err, -EPROTO, "%s", words);
+}
+
 int tls_explain(struct bufferevent *bev, struct err *err)
 {
 	SSL *ssl = openssl_is_loaded() ? openssl.bufferevent_openssl_get_ssl(bev) : NULL;
 	struct verdict *verdict;
-	const char *words;
 	unsigned long code;
 
 	if (!ssl)
@@ -629,14 +347,7 @@ int tls_explain(struct bufferevent *bev, struct err *err)
 		code = find_error(bev, ssl);
 		if (!code)
 			return 0;
-		words = ERR_GET_LIB(code) == ERR_LIB_SSL
-				? explain_reason(ERR_GET_REASON(code), verdict)
-				: NULL;
-		if (words)
-			(void)err_set(&verdict->why, -EPROTO, "%s", words);
-		else
-			(void)err_set(&verdict->why, -EPROTO, "TLS failed: %s",
-				      openssl.ERR_reason_error_string(code));
+		explain_code(ssl, verdict, code);
 	}
 	return err_set(err, -EPROTO, "%s", verdict->why.text);
 }

@@ -10,7 +10,7 @@
  *	find_own  of the file              inner, else of the file  inner
  *	acquire   remembered; own, peers   passed on, also what     passed on
  *	          and synced of the file   was remembered
- *	state     "...; using the state of ..." while in use        as it is
+ *	state     "...; using the stale state of ..." while in use  as it is
  *	changes   -                        -                        saved
  *
  * What the owner knows already is not told again: the same config, the same subnet, a second
@@ -258,8 +258,8 @@ static void tell_problem(struct cached *c)
 	char text[ERR_TEXT_MAX], time[32];
 
 	if (c->in_use && !c->inner_synced)
-		(void)snprintf(text, sizeof(text), "%.*s; using the state of %s", ERR_TEXT_MAX - 60,
-			       why, lease_format_time(c->state.saved_s, time));
+		(void)snprintf(text, sizeof(text), "%.*s; using the stale state of %s",
+			       ERR_TEXT_MAX - 60, why, lease_format_time(c->state.saved_s, time));
 	else
 		(void)snprintf(text, sizeof(text), "%s", c->inner_problem);
 	if (!strcmp(text, c->problem))
@@ -291,7 +291,9 @@ static void use_state(struct cached *c)
 	char time[32], age[40];
 
 	c->in_use = true;
-	log_warning("The datastore is away: using the state of %s, %s, with %zu peer%s",
+	log_warning("No network config from the datastore yet (%.200s): using the state of %s, %s, "
+		    "with %zu peer%s",
+		    *c->inner_problem ? c->inner_problem : "no answer",
 		    lease_format_time(state->saved_s, time),
 		    format_age(wall_now_s() - state->saved_s, age, sizeof(age)), state->n_peers,
 		    state->n_peers == 1 ? "" : "s");

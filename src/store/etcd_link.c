@@ -22,18 +22,29 @@
 static int parse_endpoints(struct etcd_link *link, const char *list, struct err *err)
 {
 	_cleanup_free_ char *copy = mem_strdup(list);
-	char *rest = copy, *url;
+	bool with_tls = *link->settings->files.cert && *link->settings->files.key;
+	char *rest = copy, *url, text[ENDPOINT_TEXT_MAX + 64];
 	int code;
 
 	while ((url = strsep(&rest, ","))) {
+		size_t len;
+
 		url += strspn(url, " \t");
-		url[strcspn(url, " \t")] = '\0';
+		len = strlen(url);
+		while (len && strchr(" \t", url[len - 1]))
+			url[--len] = '\0';
 		if (!*url)
 			continue;
 		if (link->n_endpoints == ETCD_ENDPOINTS_MAX)
 			return err_set(err, -E2BIG, "--etcd-endpoints: more than %d endpoints",
 				       ETCD_ENDPOINTS_MAX);
-		code = endpoint_parse(url, DEFAULT_PORT, &link->endpoint[link->n_endpoints], err);
+		/* As the original's client has it. */
+		(void)snprintf(text, sizeof(text), "%s%s",
+			       strstr(url, "://") ? ""
+			       : with_tls         ? "https://"
+						  : "http://",
+			       url);
+		code = endpoint_parse(text, DEFAULT_PORT, &link->endpoint[link->n_endpoints], err);
 		if (code)
 			return err_wrap(err, code, "--etcd-endpoints");
 		link->n_endpoints++;

@@ -92,8 +92,10 @@ static const struct store_ops inner_ops = {"inner",        inner_describe, inner
 static struct store *inner_new(struct loop *loop, struct peers *peers,
 			       const struct store_events *events, void *arg)
 {
-	if (arg)
+	if (arg) {
+		++*(size_t *)arg;
 		return NULL;
+	}
 	inner.store =
 		(struct store){.ops = &inner_ops, .loop = loop, .events = *events, .peers = peers};
 	return &inner.store;
@@ -171,6 +173,17 @@ static void run_for(int64_t ms)
 		turn();
 }
 
+/* A path inside the test's directory, valid until the fourth next call. */
+static const char *in_dir(const char *name)
+{
+	static char paths[4][128];
+	static unsigned n;
+	char *in = paths[n++ % ARRAY_SIZE(paths)];
+
+	(void)snprintf(in, sizeof(paths[0]), "%s/%s", dir, name);
+	return in;
+}
+
 static void tell(const char *what, const char *text)
 {
 	size_t n = strlen(owner.told);
@@ -206,7 +219,8 @@ static void on_config(const char *text, size_t len, const char *place, void *use
 {
 	(void)userdata;
 	assert_int_equal(strlen(text), len);
-	assert_string_equal(place, PLACE);
+	if (strcmp(place, PLACE) != 0)
+		assert_string_equal(place, in_dir("store/config"));
 	tell("config", text);
 	if (!owner.refuses || (*owner.refuses && strcmp(text, owner.refuses) != 0))
 		acquire(text);
@@ -245,20 +259,20 @@ static void on_changed(const char *key, const struct lease *before, const struct
 	(void)userdata;
 }
 
-static void make(void)
+static void make(store_new_fn new_inner, void *arg)
 {
 	const struct store_events events = {on_config, on_own, on_synced, on_state, NULL};
 
 	owner.attrs.public_ip[IP_V4] = messages_ip("192.0.2.1");
 	(void)snprintf(owner.attrs.backend_type, sizeof(owner.attrs.backend_type), "host-gw");
 	owner.peers = peers_new(on_changed, NULL);
-	owner.store = store_cached_new(loop, path, owner.peers, &events, inner_new, NULL);
+	owner.store = store_cached_new(loop, path, owner.peers, &events, new_inner, arg);
 	assert_non_null(owner.store);
 }
 
 static void start(void)
 {
-	make();
+	make(inner_new, NULL);
 	owner.store->ops->start(owner.store);
 	assert_int_equal(inner.n_starts, 1);
 }
@@ -282,7 +296,7 @@ static int setup(void **state)
 	tick = loop_timer_new(loop, on_tick, NULL);
 	(void)snprintf(dir, sizeof(dir), "/tmp/weft-cached-XXXXXX");
 	assert_non_null(mkdtemp(dir));
-	(void)snprintf(path, sizeof(path), "%s/below/state", dir);
+	(void)snprintf(path, sizeof(path), "%s", in_dir("below/state"));
 	return 0;
 }
 
@@ -300,12 +314,17 @@ static int teardown(void **state)
 
 /* ---- the file ---- */
 
-static void put_file(const char *text)
+static void put(const char *to, const char *text)
 {
 	struct err err;
 
-	if (file_write_atomic(path, text, 0600, &err))
+	if (file_write_atomic(to, text, 0600, &err))
 		fail_msg("%s", err.text);
+}
+
+static void put_file(const char *text)
+{
+	put(path, text);
 }
 
 static bool has_file(void)
@@ -416,20 +435,14 @@ static void test_refused_is_not_saved(void **state)
 static void test_save_fails(void **state)
 {
 	(void)state;
-	(void)snprintf(path, sizeof(path), "%s/file/state", dir);
+	(void)snprintf(path, sizeof(path), "%s", in_dir("file/state"));
 	start();
 	inner_config(CONFIG);
 	inner_own("10.5.1.0-24");
 	inner_synced();
-	{
-		char file[128];
-		struct err err;
-
-		(void)snprintf(file, sizeof(file), "%s/file", dir);
-		assert_int_equal(file_write_atomic(file, "", 0600, &err), 0);
-		run_for(2200);
-		assert_int_equal(unlink(file), 0);
-	}
+	put(in_dir("file"), "");
+	run_for(2200);
+	assert_int_equal(unlink(in_dir("file")), 0);
 	owner.store->ops->free(owner.store);
 	owner.store = NULL;
 	check_file(CONFIG, "10.5.1.0-24", 0);
@@ -622,7 +635,7 @@ static void test_other_address(void **state)
 
 	(void)state;
 	put_file(WHOLE);
-	make();
+	make(inner_new, NULL);
 	owner.attrs.public_ip[IP_V4] = messages_ip("192.0.2.77");
 	owner.store->ops->start(owner.store);
 	WAIT(strstr(owner.told, "synced"));
@@ -713,13 +726,73 @@ static void test_useless_files(void **state)
 	}
 }
 
+/* ---- around a real store ---- */
+
+static struct store *dir_new(struct loop *the_loop, struct peers *peers,
+			     const struct store_events *events, void *arg)
+{
+	return store_dir_new(the_loop, arg, peers, events);
+}
+
+static void start_dir(char *store)
+{
+	make(dir_new, store);
+	owner.store->ops->start(owner.store);
+	WAIT(strstr(owner.told, "synced"));
+}
+
+static void stop_dir(void)
+{
+	owner.store->ops->free(owner.store);
+	owner.store = NULL;
+	stop();
+}
+
+static void test_real_store(void **state)
+{
+	char store[128], own[64], record[256];
+
+	(void)state;
+	(void)snprintf(store, sizeof(store), "%s", in_dir("store"));
+	put(in_dir("store/config"), CONFIG);
+	put(in_dir("store/subnets/10.5.2.0-24"), "{\"PublicIP\":\"192.0.2.2\"}");
+	put(in_dir("store/subnets/10.5.3.0-24"), "{\"PublicIP\":\"192.0.2.3\"}");
+	start_dir(store);
+	assert_int_equal(sscanf(owner.told, "config " CONFIG "\nown %63s\nsynced 2", own), 1);
+	stop_dir();
+	assert_true(has_file());
+
+	/* The host boots, the store is away, and comes back without our record and one peer. */
+	assert_int_equal(rename(store, in_dir("away")), 0);
+	start_dir(store);
+	assert_non_null(strstr(owner.told, "; using the state of "));
+	assert_non_null(strstr(owner.told, own));
+	assert_int_equal(peers_count(owner.peers), 2);
+	*owner.told = '\0';
+	assert_int_equal(unlink(in_dir("away/subnets/10.5.3.0-24")), 0);
+	(void)snprintf(record, sizeof(record), "%s/away/subnets/%s", dir, own);
+	assert_int_equal(unlink(record), 0);
+	assert_int_equal(rename(in_dir("away"), store), 0);
+	WAIT(strstr(owner.told, "state fine"));
+	(void)snprintf(record, sizeof(record), "%s/subnets/%s", store, own);
+	WAIT(!access(record, F_OK));
+	assert_null(strstr(owner.told, "own"));
+	assert_null(strstr(owner.told, "synced"));
+	assert_null(strstr(owner.told, "config"));
+	WAIT(peers_count(owner.peers) == 1);
+	stop_dir();
+}
+
 static void test_no_inner(void **state)
 {
 	const struct store_events events = {on_config, on_own, on_synced, on_state, NULL};
 
+	size_t calls = 0;
+
 	(void)state;
 	owner.peers = peers_new(on_changed, NULL);
-	assert_null(store_cached_new(loop, path, owner.peers, &events, inner_new, &inner));
+	assert_null(store_cached_new(loop, path, owner.peers, &events, inner_new, &calls));
+	assert_int_equal(calls, 1);
 }
 
 #define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -744,6 +817,7 @@ int main(void)
 		TEST(test_open_list),
 		TEST(test_bad_peers),
 		TEST(test_useless_files),
+		TEST(test_real_store),
 		TEST(test_no_inner),
 	};
 

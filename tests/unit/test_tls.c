@@ -382,8 +382,10 @@ static void test_client_certificates(void **state)
 		  "the server wants a client certificate"}},
 		{"late.pem",
 		 "late.key",
-		 {"the server says that our client certificate has expired",
-		  "the server says that our client certificate has expired"}},
+		 {"the server does not accept our client certificate: it has expired on 2021-01-01 "
+		  "00:00 UTC",
+		  "the server does not accept our client certificate: it has expired on 2021-01-01 "
+		  "00:00 UTC"}},
 		{"unknown.pem",
 		 "unknown.key",
 		 {"the server does not know the authority that signed our client certificate",
