@@ -204,6 +204,7 @@ def burn_history(etcd, events=1100):
     """So many changes elsewhere in the store: it remembers the last 1000 of all."""
     connection = http.client.HTTPConnection(etcd["e1"].address, CLIENT_PORT)
     with etcd["e1"].ns.socket(kind=socket.SOCK_STREAM) as connection.sock:
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sock.connect((etcd["e1"].address, CLIENT_PORT))
         for i in range(events):
             connection.request("PUT", "/v2/keys/elsewhere",
