@@ -72,10 +72,14 @@ void etcd_tell_synced(struct etcd *e)
 
 /* ---- config ---- */
 
-static void take_config(struct etcd *e, const char *text, size_t len)
+/* @revision of the key: the watch may go on where the history of the config is told anew. */
+static void take_config(struct etcd *e, const char *text, size_t len, int64_t revision)
 {
 	char place[ETCD_PREFIX_MAX + 32];
 
+	if (revision <= e->config_revision)
+		return;
+	e->config_revision = revision;
 	set_config_problem(e, "");
 	loop_timer_stop(e->v2_timer);
 	if (e->config && !strcmp(e->config, text))
@@ -86,6 +90,8 @@ static void take_config(struct etcd *e, const char *text, size_t len)
 		e->chosen = true;
 		log_info("The network config is in etcd's %s store: using that (--etcd-api=%s)",
 			 e->api->ops->name, e->api->ops->name);
+		if (e->api->ops->has_count) /* v3: does v2 have one as well? */
+			loop_timer_set(e->v2_timer, ASK_V2_MS);
 	}
 	(void)snprintf(place, sizeof(place), "etcd key %s/" ETCD_CONFIG_KEY, e->link.prefix);
 	e->store.events.config(e->config, len, place, e->store.events.userdata);
@@ -95,14 +101,17 @@ static void lack_config(struct etcd *e)
 {
 	char problem[ERR_TEXT_MAX];
 
+	e->config_revision = 0;
+	if (!e->chosen && !e->v2_answered) {
+		loop_timer_set_sooner(e->v2_timer, 0);
+		return;
+	}
 	(void)snprintf(problem, sizeof(problem),
 		       "%s: etcd key %.200s/" ETCD_CONFIG_KEY " does not exist%s",
 		       e->config ? "keeping the last good network config"
 				 : "waiting for the network config",
 		       e->link.prefix, e->chosen ? "" : ", neither in v3 nor in v2");
 	set_config_problem(e, problem);
-	if (!e->chosen)
-		loop_timer_set_sooner(e->v2_timer, 0);
 }
 
 /* ---- v2, while v3 has no config ---- */
@@ -117,25 +126,30 @@ static void forget_v2(struct etcd *e)
 static void on_v2_config(const struct etcd_reply *reply, void *userdata)
 {
 	struct etcd *e = userdata;
+	bool has_config = reply->status == ETCD_OK && reply->kv;
 
-	if (reply->status == ETCD_OK && reply->kv && !e->chosen) {
+	if (has_config && e->chosen) {
+		log_warning("etcd's v2 store has a network config as well: hosts that use that one "
+			    "are in another network; --etcd-api settles which it is");
+	} else if (has_config) {
 		e->api->ops->free(e->api);
 		e->api = TAKE_PTR(e->v2);
 		e->list_needed = true;
 		loop_timer_set(e->retry_timer, 0);
-		return;
-	}
-	log_debug(2, "v2 has no config: %s", reply->why ? reply->why : "no such key");
-	if (!e->chosen)
+	} else if (!e->chosen) {
+		log_debug(2, "v2 has no config: %s", reply->why ? reply->why : "no such key");
+		e->v2_answered = true;
+		lack_config(e);
 		loop_timer_set(e->v2_timer, loop_jitter_ms(ASK_V2_MS));
+	}
 }
 
 static void ask_v2(void *userdata)
 {
 	struct etcd *e = userdata;
 
-	if (e->chosen || !e->live)
-		return; /* on_ready() asks again */
+	if (!e->usable)
+		return; /* the next list, or on_ready(), asks again */
 	if (!e->v2)
 		e->v2 = etcd_v2_new(e->store.loop, &e->link);
 	e->v2->ops->hang_up(e->v2);
@@ -159,6 +173,7 @@ static void on_listed_kv(const struct etcd_kv *kv, void *userdata)
 	if (!strcmp(kv->key, ETCD_CONFIG_KEY)) {
 		free(e->listed_config);
 		e->listed_config = mem_strdup(kv->value);
+		e->listed_revision = kv->revision;
 		return;
 	}
 	e->n_keys++;
@@ -195,6 +210,7 @@ static void end_list(struct etcd *e, const struct etcd_reply *reply)
 		loop_timer_set(e->list_timer, CONFIRM_MS);
 	}
 	etcd_peers_forget_gone(e);
+	e->config_revision = 0; /* the list says what it is, whatever was known */
 	e->cluster = reply->cluster;
 	e->cursor = reply->revision + 1;
 	e->listed = true;
@@ -214,7 +230,7 @@ static void on_listed(const struct etcd_reply *reply, void *userdata)
 	end_list(e, reply);
 	start_watch(e);
 	if (config)
-		take_config(e, config, strlen(config));
+		take_config(e, config, strlen(config), e->listed_revision);
 	else
 		lack_config(e);
 	etcd_own_step(e);
@@ -247,7 +263,7 @@ static void on_config_read(const struct etcd_reply *reply, void *userdata)
 	if (reply->status != ETCD_OK)
 		etcd_lost(e, reply);
 	else if (reply->kv)
-		take_config(e, reply->kv->value, reply->kv->len);
+		take_config(e, reply->kv->value, reply->kv->len, reply->kv->revision);
 	else
 		lack_config(e);
 }
@@ -292,7 +308,7 @@ static void on_put(const struct etcd_kv *kv, void *userdata)
 	const char *name = subnet_name(kv);
 
 	if (!strcmp(kv->key, ETCD_CONFIG_KEY)) {
-		take_config(e, kv->value, kv->len);
+		take_config(e, kv->value, kv->len, kv->revision);
 		return;
 	}
 	e->n_keys += kv->created == kv->revision;
@@ -310,7 +326,8 @@ static void on_gone(const struct etcd_kv *kv, void *userdata)
 	const char *name = subnet_name(kv);
 
 	if (!strcmp(kv->key, ETCD_CONFIG_KEY)) {
-		lack_config(e);
+		if (kv->revision > e->config_revision)
+			lack_config(e);
 		return;
 	}
 	e->n_keys -= e->n_keys > 0;

@@ -60,6 +60,7 @@ struct etcd {
 	struct etcd_api *api;      /* in use */
 	struct etcd_api *v2;       /* asked for a config while v3 has none; NULL: not now */
 	bool chosen;               /* which api it is has been settled and said */
+	bool v2_answered;          /* it has no config either */
 	struct event *retry_timer; /* connect */
 	struct event *ready_timer; /* the watch does not come */
 	struct event *probe_timer; /* is etcd alive? */
@@ -77,10 +78,12 @@ struct etcd {
 	bool own_listed;
 	int64_t cursor; /* next revision to hear of */
 	uint64_t cluster;
-	size_t n_keys;          /* below subnets/ */
-	unsigned miscounted;    /* probes in a row that counted otherwise */
-	char *config;           /* last text told */
-	char *listed_config;    /* of the list that is being read */
+	size_t n_keys;           /* below subnets/ */
+	unsigned miscounted;     /* probes in a row that counted otherwise */
+	char *config;            /* last text told */
+	int64_t config_revision; /* of the key that it is from; 0: not known */
+	char *listed_config;     /* of the list that is being read */
+	int64_t listed_revision;
 	struct etcd_gone *gone; /* deleted keys whose peers go in a moment, by name */
 	bool synced;
 	size_t ignored; /* records that made no sense since the last line about one */

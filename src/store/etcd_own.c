@@ -282,11 +282,15 @@ static void on_renewed(const struct etcd_reply *reply, void *userdata)
 
 	if (!answered(e, reply))
 		return;
+	if (reply->status == ETCD_CONFLICT) {
+		own->expires_ms = 0; /* not renewed: again, if the key is still ours */
+		see_answer(e, reply->kv);
+		etcd_own_step(e);
+		return;
+	}
 	if (reply->status != ETCD_OK) {
 		log_warning("The etcd lease of %s has gone; taking a new one", own->key);
 		lose_lease(own);
-		if (reply->status == ETCD_CONFLICT)
-			see_answer(e, reply->kv);
 		etcd_own_step(e);
 		return;
 	}
