@@ -232,7 +232,7 @@ def burst(bench, server, host, monitor):
         "floor p50 %.2f ms: to the last event of a bare watcher; whole burst %.0f ms, floor %.0f"
         % (bare["p50"], statistics.median(whole), statistics.median(floor_whole)),
         "< 5 ms",
-        {**data, "unit": "ms", "floor": bare, "whole": spread(whole),
+        {**data, "unit": "ms", "each": last, "floor_each": floor, "floor": bare, "whole": spread(whole),
          "floor_whole": spread(floor_whole)},
         noisy=bare["p50"] >= 3,
     )

@@ -209,6 +209,7 @@ static void on_answer(const struct http_answer *http, const char *why, void *use
 	struct etcd_reply reply = {.status = ETCD_AWAY, .why = why};
 	struct v2_call *call = userdata;
 	struct err err = {""};
+	struct etcd_kv kv;
 
 	call->request = NULL;
 	if (!http) {
@@ -221,6 +222,8 @@ static void on_answer(const struct http_answer *http, const char *why, void *use
 	reply.why = err.text;
 	if (!reply.revision)
 		reply.revision = answer.index;
+	if (reply.status == ETCD_OK && etcd_v2_kv(call->v2->prefix, answer.node, &kv))
+		reply.kv = &kv;
 	/* Only a watch asks for history. */
 	if (reply.status == ETCD_COMPACTED)
 		reply.status = ETCD_AWAY;
@@ -258,9 +261,9 @@ static struct v2_call *call_new(struct etcd_api *api, enum verb verb, const char
 static void on_deferred(void *userdata)
 {
 	struct v2 *v2 = userdata;
-	const unsigned epoch = v2->epoch;
 
-	for (size_t i = 0; i < VERB_COUNT && v2->epoch == epoch; i++) {
+	/* Whoever hangs up here takes the mark from the others, too. */
+	for (size_t i = 0; i < VERB_COUNT; i++) {
 		struct v2_call *call = &v2->calls[i];
 		struct etcd_reply reply = {.status = call->status, .why = call->why.text};
 
@@ -272,7 +275,7 @@ static void on_deferred(void *userdata)
 		}
 		finish(call, &reply);
 	}
-	if (v2->epoch == epoch && v2->watch.deferred) {
+	if (v2->watch.deferred) {
 		struct etcd_reply reply = {.status = ETCD_REFUSED, .why = v2->watch.why.text};
 
 		v2->watch.deferred = false;
@@ -319,12 +322,8 @@ static void v2_list(struct etcd_api *api, etcd_kv_fn each, etcd_reply_fn done, v
 static void get_answered(struct v2_call *call, const struct etcd_v2_answer *answer,
 			 struct etcd_reply *reply)
 {
-	struct etcd_kv kv;
-
 	if (answer->absent)
 		reply->status = ETCD_OK;
-	else if (reply->status == ETCD_OK && etcd_v2_kv(call->v2->prefix, answer->node, &kv))
-		reply->kv = &kv;
 	finish(call, reply);
 }
 
@@ -348,18 +347,15 @@ static void renew_send(struct v2_call *call, int64_t revision);
 static void conflict_answered(struct v2_call *call, const struct etcd_v2_answer *answer,
 			      struct etcd_reply *reply)
 {
-	struct etcd_kv kv;
+	const struct etcd_kv *kv = reply->kv;
 
-	if (reply->status == ETCD_OK && etcd_v2_kv(call->v2->prefix, answer->node, &kv)) {
-		/* A renewal that was not answered in time may have been done all the same: it is
-		 * still our record, of another revision. */
-		if (call->value && !call->renewed_again && kv.lease &&
-		    !strcmp(kv.value, call->value)) {
-			call->renewed_again = true;
-			renew_send(call, kv.revision);
-			return;
-		}
-		reply->kv = &kv;
+	/* A renewal that was not answered in time may have been done all the same: it is still
+	 * our record, of another revision. */
+	if (kv && kv->lease && call->value && !call->renewed_again &&
+	    !strcmp(kv->value, call->value)) {
+		call->renewed_again = true;
+		renew_send(call, kv->revision);
+		return;
 	}
 	if (reply->status == ETCD_OK || answer->absent) {
 		reply->status = ETCD_CONFLICT;
@@ -372,16 +368,15 @@ static void conflict_answered(struct v2_call *call, const struct etcd_v2_answer 
 static void write_answered(struct v2_call *call, const struct etcd_v2_answer *answer,
 			   struct etcd_reply *reply)
 {
-	struct etcd_kv kv;
-
 	if (reply->status == ETCD_CONFLICT && !answer->absent) {
 		(void)err_set(&call->why, -EEXIST, "%s", reply->why);
 		call->answered = conflict_answered;
 		call_send(call, "GET", "quorum=true", NULL, ETCD_CALL_TIMEOUT_MS);
 		return;
 	}
-	if (reply->status == ETCD_OK && etcd_v2_kv(call->v2->prefix, answer->node, &kv))
-		reply->revision = kv.revision;
+	if (reply->kv)
+		reply->revision = reply->kv->revision;
+	reply->kv = NULL;
 	finish(call, reply);
 }
 
@@ -435,18 +430,14 @@ static void v2_remove(struct etcd_api *api, const char *key, int64_t revision, e
 static void renew_answered(struct v2_call *call, const struct etcd_v2_answer *answer,
 			   struct etcd_reply *reply)
 {
-	struct etcd_kv kv;
-
-	if (answer->absent) {
-		reply->status = ETCD_NO_LEASE;
-	} else if (reply->status == ETCD_OK) {
-		if (etcd_v2_kv(call->v2->prefix, answer->node, &kv))
-			reply->kv = &kv;
-		reply->ttl_s = etcd_v2_ttl(answer->node);
-	} else if (reply->status == ETCD_CONFLICT) {
+	if (reply->status == ETCD_CONFLICT && !answer->absent) {
 		write_answered(call, answer, reply); /* looks what is there */
 		return;
 	}
+	if (answer->absent)
+		reply->status = ETCD_NO_LEASE;
+	if (reply->status == ETCD_OK)
+		reply->ttl_s = etcd_v2_ttl(answer->node);
 	finish(call, reply);
 }
 

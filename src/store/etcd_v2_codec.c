@@ -85,7 +85,7 @@ char *etcd_v2_basic(const char *user, const char *password)
 {
 	static const char digits[] =
 		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	const size_t n_user = strlen(user), len = n_user + 1 + strlen(password);
+	const size_t len = strlen(user) + 1 + strlen(password);
 	char *plain = mem_alloc(len + 3, 1); /* zeroes behind it: the last three may be short */
 	char *text = mem_alloc(sizeof("Basic ") + (len + 2) / 3 * 4, 1);
 	char *at = stpcpy(text, "Basic ");
@@ -96,9 +96,13 @@ char *etcd_v2_basic(const char *user, const char *password)
 
 		*at++ = digits[p[0] >> 2];
 		*at++ = digits[(p[0] & 3) << 4 | p[1] >> 4];
-		*at++ = i + 1 < len ? digits[(p[1] & 15) << 2 | p[2] >> 6] : '=';
-		*at++ = i + 2 < len ? digits[p[2] & 63] : '=';
+		*at++ = digits[(p[1] & 15) << 2 | p[2] >> 6];
+		*at++ = digits[p[2] & 63];
 	}
+	if (len % 3)
+		at[-1] = '=';
+	if (len % 3 == 1)
+		at[-2] = '=';
 	explicit_bzero(plain, len);
 	free(plain);
 	return text;
@@ -315,37 +319,46 @@ size_t etcd_v2_list(const char *prefix, const json_t *node, struct etcd_kv **ret
 
 /* ---- events ---- */
 
+/* Whether the event is of a directory that has our keys in it, or is in the place of one. */
+static bool is_of_our_dirs(const char *prefix, const struct etcd_v2_answer *answer)
+{
+	const char *path = plain_string(answer->node, "key");
+	const char *key = path ? below(prefix, path) : NULL;
+
+	if (path && holds(path, prefix))
+		return true;
+	return key && (is_ours(key) || !strcmp(key, "subnets")) &&
+	       (is_dir(answer->node) || is_dir(answer->prev_node));
+}
+
 int etcd_v2_event(const char *prefix, const struct etcd_v2_answer *answer,
 		  enum etcd_v2_change *ret_change, int64_t *ret_index, struct etcd_kv *ret_kv,
 		  struct err *err)
 {
 	static const char *const ends[] = {"delete", "expire", "compareAndDelete"};
-	const char *path = plain_string(answer->node, "key");
-	const char *key = path ? below(prefix, path) : NULL;
 	enum etcd_v2_change change = ETCD_V2_PUT;
-	struct etcd_kv kv = {0};
+	struct etcd_kv kv;
 	int64_t index = 0;
 
 	if (json_member_int(answer->node, "modifiedIndex", 1, INT64_MAX, &index, err) < 0 || !index)
 		return err_set(err, -EPROTO, "its event has no modifiedIndex");
+	*ret_index = index;
+	if (is_of_our_dirs(prefix, answer)) {
+		*ret_change = ETCD_V2_UNKNOWN;
+		return 0;
+	}
+	if (!etcd_v2_kv(prefix, answer->node, &kv)) {
+		*ret_change = ETCD_V2_OTHER;
+		return 0;
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
 		if (!strcmp(answer->action, ends[i]))
 			change = ETCD_V2_GONE;
-	if (path && holds(path, prefix))
-		change = ETCD_V2_UNKNOWN;
-	else if (!key || (!is_ours(key) && strcmp(key, "subnets") != 0))
-		change = ETCD_V2_OTHER;
-	else if (is_dir(answer->node) || is_dir(answer->prev_node))
-		change = ETCD_V2_UNKNOWN;
-	else if (!etcd_v2_kv(prefix, answer->node, &kv))
-		change = ETCD_V2_OTHER;
 	if (change == ETCD_V2_GONE) {
 		kv.value = "";
 		kv.len = 0;
 	}
 	*ret_change = change;
-	*ret_index = index;
-	if (change == ETCD_V2_PUT || change == ETCD_V2_GONE)
-		*ret_kv = kv;
+	*ret_kv = kv;
 	return 0;
 }

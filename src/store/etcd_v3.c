@@ -45,7 +45,7 @@ struct v3_call {
 	struct etcd_kv kv; /* reply.kv; owns its strings */
 	struct etcd_watch_events watch;
 	int n_created;
-	bool malformed;
+	bool answered, malformed; /* a message has come; one of them made no sense */
 };
 
 struct v3 {
@@ -56,6 +56,8 @@ struct v3 {
 	char *token;                  /* secret; NULL: none */
 	bool auth_off;                /* etcd says that it wants no user */
 	struct v3_call *authenticate; /* in flight */
+	struct event *refused_timer;  /* tells no_password from the loop */
+	struct err no_password;
 	struct v3_call *calls;
 	unsigned epoch;
 };
@@ -169,6 +171,13 @@ static void finish_waiting(struct v3 *v3, enum etcd_status status, const char *w
 
 static void start_waiting(struct v3 *v3);
 
+static void forget_token(struct v3 *v3)
+{
+	if (v3->token)
+		explicit_bzero(v3->token, strlen(v3->token));
+	free(TAKE_PTR(v3->token));
+}
+
 /* The call failed: it waits for a new token, or is answered. */
 static void fail(struct v3_call *call, int code, const char *text)
 {
@@ -183,7 +192,7 @@ static void fail(struct v3_call *call, int code, const char *text)
 		call->n_created = 0;
 		grpc_call_cancel(TAKE_PTR(call->grpc));
 		v3->auth_off = false;
-		free(TAKE_PTR(v3->token));
+		forget_token(v3);
 		start_waiting(v3);
 		return;
 	}
@@ -202,7 +211,9 @@ static void on_message(const uint8_t *message, size_t len, void *userdata)
 {
 	struct v3_call *call = userdata;
 
-	call->message(call, message, len);
+	call->answered = true;
+	if (!call->malformed)
+		call->message(call, message, len);
 }
 
 static void on_done(int code, const char *text, void *userdata)
@@ -212,10 +223,10 @@ static void on_done(int code, const char *text, void *userdata)
 	call->grpc = NULL; /* the handle is void */
 	if (code != GRPC_OK)
 		fail(call, code, text);
-	else if (call->malformed)
-		finish(call, ETCD_AWAY, "an answer cannot be read: is this etcd?");
 	else if (call->watch.ended)
 		finish(call, ETCD_AWAY, "the watch has ended");
+	else if (call->malformed || !call->answered) /* no answer is not an empty list */
+		finish(call, ETCD_AWAY, "an answer cannot be read: is this etcd?");
 	else
 		finish(call, call->reply.status, "");
 }
@@ -279,19 +290,25 @@ static void take_token(struct v3_call *call, const uint8_t *message, size_t len)
 		free(token);
 		return;
 	}
-	free(call->v3->token);
+	forget_token(call->v3);
 	call->v3->token = token;
+}
+
+static void on_refused_timer(void *userdata)
+{
+	struct v3 *v3 = userdata;
+
+	finish_waiting(v3, ETCD_REFUSED, v3->no_password.text);
 }
 
 static void authenticate(struct v3 *v3)
 {
 	char *password;
-	struct err err;
 	uint8_t *body;
 	size_t len;
 
-	if (etcd_link_password(v3->api.link, &password, &err)) {
-		finish_waiting(v3, ETCD_REFUSED, err.text);
+	if (etcd_link_password(v3->api.link, &password, &v3->no_password)) {
+		loop_timer_set(v3->refused_timer, 0);
 		return;
 	}
 	body = etcd_v3_authenticate(v3->api.link->settings->username, password, &len);
@@ -351,7 +368,7 @@ static void keep_kv(const struct etcd_kv *kv, void *userdata)
 	free_kv(&call->kv);
 	call->kv = *kv;
 	call->kv.key = mem_strdup(kv->key);
-	call->kv.value = mem_strdup(kv->value);
+	call->kv.value = memcpy(mem_alloc(kv->len + 1, 1), kv->value, kv->len);
 }
 
 static void take_list(struct v3_call *call, const uint8_t *message, size_t len)
@@ -551,15 +568,14 @@ static void v3_hang_up(struct etcd_api *api)
 		free_call(v3->calls);
 	dial_cancel(TAKE_PTR(v3->dial));
 	h2_free(TAKE_PTR(v3->h2));
-	/* Tokens are a member's own. */
-	if (v3->token)
-		explicit_bzero(v3->token, strlen(v3->token));
-	free(TAKE_PTR(v3->token));
+	loop_timer_stop(v3->refused_timer);
+	forget_token(v3); /* tokens are a member's own */
 }
 
 static void v3_free(struct etcd_api *api)
 {
 	v3_hang_up(api);
+	loop_event_free(to_v3(api)->refused_timer);
 	free(to_v3(api));
 }
 
@@ -584,5 +600,6 @@ struct etcd_api *etcd_v3_new(struct loop *loop, struct etcd_link *link)
 	struct v3 *v3 = mem_alloc(1, sizeof(*v3));
 
 	v3->api = (struct etcd_api){.ops = &v3_ops, .loop = loop, .link = link};
+	v3->refused_timer = loop_timer_new(loop, on_refused_timer, v3);
 	return &v3->api;
 }

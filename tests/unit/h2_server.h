@@ -281,6 +281,15 @@ static inline void h2_server_session(struct h2_server *s, uint32_t max_streams)
 	assert_int_equal(nghttp2_submit_settings(s->session, 0, settings, 1), 0);
 }
 
+static inline void h2_server_serve(struct h2_server *s, int fd, uint32_t max_streams)
+{
+	s->bev = bufferevent_socket_new(loop_base(s->loop), fd, BEV_OPT_CLOSE_ON_FREE);
+	h2_server_session(s, max_streams);
+	bufferevent_setcb(s->bev, h2_server_on_readable, NULL, h2_server_on_event, s);
+	assert_int_equal(bufferevent_enable(s->bev, EV_READ | EV_WRITE), 0);
+	h2_server_flush(s);
+}
+
 /* @answers end with an empty one. Returns the client's end of the connection. */
 static inline struct bufferevent *h2_server_start(struct h2_server *s, struct loop *loop,
 						  const struct h2_answer *answers,
@@ -292,11 +301,7 @@ static inline struct bufferevent *h2_server_start(struct h2_server *s, struct lo
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds),
 			 0);
 	s->closer = loop_timer_new(loop, h2_server_close, s);
-	s->bev = bufferevent_socket_new(loop_base(loop), fds[0], BEV_OPT_CLOSE_ON_FREE);
-	h2_server_session(s, max_streams);
-	bufferevent_setcb(s->bev, h2_server_on_readable, NULL, h2_server_on_event, s);
-	assert_int_equal(bufferevent_enable(s->bev, EV_READ | EV_WRITE), 0);
-	h2_server_flush(s);
+	h2_server_serve(s, fds[0], max_streams);
 	return bufferevent_socket_new(loop_base(loop), fds[1], BEV_OPT_CLOSE_ON_FREE);
 }
 

@@ -35,7 +35,8 @@ struct fixture {
 	struct etcd_api *api;
 	struct event *watchdog;
 	pid_t etcd;
-	char dir[32], url[64];
+	bool tls;
+	char dir[32], url[64], ca[64], cert[64], key_file[64];
 
 	bool answered;
 	struct etcd_reply reply; /* the last one; kv and why are copied */
@@ -75,30 +76,82 @@ static uint16_t free_port(void)
 	return ntohs(sin.sin_port);
 }
 
+/* An authority, and a certificate of it for server and client alike. */
+static void make_certificates(const struct fixture *f)
+{
+	char command[1000];
+
+	(void)snprintf(
+		command, sizeof(command),
+		"cd %s && exec >log 2>&1\n"
+		"new() { n=$1; shift; openssl req -x509 -newkey ec -pkeyopt "
+		"ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=$n -keyout $n.key "
+		"-out $n.pem \"$@\"; }\n"
+		"new ca && new leaf -CA ca.pem -CAkey ca.key -addext basicConstraints=CA:FALSE "
+		"-addext subjectAltName=IP:127.0.0.1\n",
+		f->dir);
+	if (system(command) != 0) /* NOLINT(cert-env33-c): the test's own words */
+		fail_msg("openssl (Debian: openssl) made no certificates: %s/log", f->dir);
+}
+
+#define N_PLAIN 14 /* arguments without TLS */
+
+static void exec_etcd(const struct fixture *f, const char *v2, const char *peer)
+{
+	const int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	char cluster[80], data[64];
+	const char *argv[] = {ETCD,
+			      v2,
+			      "--data-dir",
+			      data,
+			      "--listen-client-urls",
+			      f->url,
+			      "--advertise-client-urls",
+			      f->url,
+			      "--listen-peer-urls",
+			      peer,
+			      "--initial-advertise-peer-urls",
+			      peer,
+			      "--initial-cluster",
+			      cluster,
+			      "--client-cert-auth",
+			      "--cert-file",
+			      f->cert,
+			      "--key-file",
+			      f->key_file,
+			      "--trusted-ca-file",
+			      f->ca,
+			      NULL};
+
+	(void)snprintf(cluster, sizeof(cluster), "default=%s", peer);
+	(void)snprintf(data, sizeof(data), "%s/data", f->dir);
+	if (!f->tls)
+		argv[N_PLAIN] = NULL;
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	(void)dup2(null, 1);
+	(void)dup2(null, 2);
+	execv(ETCD, (char *const *)(uintptr_t)argv);
+	_exit(127);
+}
+
 static void start_etcd(struct fixture *f, const char *v2)
 {
-	char peer[64], cluster[80];
-	pid_t pid;
+	char peer[64];
 
 	(void)snprintf(f->dir, sizeof(f->dir), "/tmp/weft-etcd-XXXXXX");
 	assert_non_null(mkdtemp(f->dir));
-	(void)snprintf(f->url, sizeof(f->url), "http://127.0.0.1:%u", free_port());
+	(void)snprintf(f->ca, sizeof(f->ca), "%s/ca.pem", f->dir);
+	(void)snprintf(f->cert, sizeof(f->cert), "%s/leaf.pem", f->dir);
+	(void)snprintf(f->key_file, sizeof(f->key_file), "%s/leaf.key", f->dir);
+	if (f->tls)
+		make_certificates(f);
+	(void)snprintf(f->url, sizeof(f->url), "http%s://127.0.0.1:%u", f->tls ? "s" : "",
+		       free_port());
 	(void)snprintf(peer, sizeof(peer), "http://127.0.0.1:%u", free_port());
-	(void)snprintf(cluster, sizeof(cluster), "default=%s", peer);
-	pid = fork();
-	if (!pid) {
-		const int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-
-		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-		(void)dup2(null, 1);
-		(void)dup2(null, 2);
-		execl(ETCD, ETCD, v2, "--data-dir", f->dir, "--listen-client-urls", f->url,
-		      "--advertise-client-urls", f->url, "--listen-peer-urls", peer,
-		      "--initial-advertise-peer-urls", peer, "--initial-cluster", cluster, NULL);
-		_exit(127);
-	}
-	assert_true(pid > 0);
-	f->etcd = pid;
+	f->etcd = fork();
+	if (!f->etcd)
+		exec_etcd(f, v2, peer);
+	assert_true(f->etcd > 0);
 }
 
 static void kill_etcd(struct fixture *f, int signal)
@@ -118,6 +171,12 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 	return remove(path);
 }
 
+static void stop_etcd(struct fixture *f)
+{
+	kill_etcd(f, SIGKILL);
+	(void)nftw(f->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 static void use_link(struct fixture *f, const char *user, const char *password)
 {
 	struct err err;
@@ -125,7 +184,7 @@ static void use_link(struct fixture *f, const char *user, const char *password)
 	f->settings = (struct etcd_settings){
 		.endpoints = f->url,
 		.prefix = PREFIX,
-		.files = {"", "", ""},
+		.files = {f->tls ? f->ca : "", f->tls ? f->cert : "", f->tls ? f->key_file : ""},
 		.username = user,
 		.password = password,
 		.password_file = "",
@@ -244,7 +303,7 @@ static void on_raw(const struct http_answer *answer, const char *why, void *user
 	struct fixture *f = userdata;
 
 	f->http_status = answer ? answer->status : -1;
-	(void)snprintf(f->why, sizeof(f->why), "%s", why ? why : answer->body);
+	(void)snprintf(f->why, sizeof(f->why), "%s", answer ? answer->body : why);
 }
 
 static int raw(struct fixture *f, const char *method, const char *target, const char *body)
@@ -253,6 +312,7 @@ static int raw(struct fixture *f, const char *method, const char *target, const 
 					 *body == '{' ? "application/json"
 						      : "application/x-www-form-urlencoded"};
 	const struct http_options options = {.endpoint = etcd_link_endpoint(&f->link),
+					     .files = &f->settings.files,
 					     .method = method,
 					     .target = target,
 					     .headers = &form,
@@ -359,29 +419,46 @@ static void expect_end(struct fixture *f, enum etcd_status status)
 
 /* ---- set-up ---- */
 
-static void set_up(struct fixture *f, const char *v2)
+/* Whether it answers, and knows its leader. */
+static bool is_up(struct fixture *f)
+{
+	for (int i = 0; i < 400; i++) {
+		if (raw(f, "GET", "/health", "") == 200)
+			return true;
+		if (waitpid(f->etcd, NULL, WNOHANG) == f->etcd)
+			break;
+		(void)usleep(25000);
+	}
+	return false;
+}
+
+static void set_up_with(struct fixture *f, const char *v2, bool tls)
 {
 	bool up = false;
 
-	*f = (struct fixture){.loop = loop_new()};
+	*f = (struct fixture){.loop = loop_new(), .tls = tls};
 	f->watchdog = loop_timer_new(f->loop, on_watchdog, f);
-	start_etcd(f, v2);
-	use_link(f, "", "");
-	f->api = etcd_v2_new(f->loop, &f->link);
-	/* Not before it answers, and knows its leader. */
-	for (int i = 0; i < 400 && !up; i++) {
-		up = raw(f, "GET", "/health", "") == 200;
+	/* A port that was free may be somebody else's by now. */
+	for (int i = 0; i < 5 && !up; i++) {
+		start_etcd(f, v2);
+		use_link(f, "", "");
+		up = is_up(f);
 		if (!up)
-			(void)usleep(25000);
+			stop_etcd(f);
 	}
 	assert_true(up);
+	f->api = etcd_v2_new(f->loop, &f->link);
+}
+
+static void set_up(struct fixture *f, const char *v2)
+{
+	set_up_with(f, v2, false);
 }
 
 static void tear_down(struct fixture *f)
 {
 	f->api->ops->free(f->api);
-	kill_etcd(f, SIGKILL);
-	(void)nftw(f->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	stop_etcd(f);
 	loop_event_free(f->watchdog);
 	loop_free(f->loop);
 }
@@ -620,6 +697,7 @@ static void test_silent(void **state)
 	(void)state;
 	set_up(&f, "--enable-v2");
 	(void)kill(f.etcd, SIGSTOP);
+	assert_int_equal(waitpid(f.etcd, NULL, WUNTRACED), f.etcd); /* all its threads */
 	start_watch(&f, 1);
 	expect_end(&f, ETCD_AWAY);
 	assert_non_null(strstr(f.why, "no answer to a watch within 5 s"));
@@ -671,13 +749,35 @@ static void test_users(void **state)
 	tear_down(&f);
 }
 
+static void test_tls(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	set_up_with(&f, "--enable-v2", true);
+	walk_keys(&f);
+	walk_leases(&f);
+	start_watch(&f, 1);
+	create(&f, ETCD_CONFIG_KEY, "1", 0, ETCD_OK);
+	while (!strstr(f.events, "+config=1 "))
+		turn(&f);
+	/* Without the client's certificate. */
+	f.settings.files.cert = f.settings.files.key = "";
+	list(&f, ETCD_AWAY);
+	assert_non_null(strstr(f.why, "certificate"));
+	f.settings.files.ca = "";
+	list(&f, ETCD_AWAY);
+	assert_non_null(strstr(f.why, "authority"));
+	tear_down(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_verbs),     cmocka_unit_test(test_watch),
 		cmocka_unit_test(test_compacted), cmocka_unit_test(test_away),
 		cmocka_unit_test(test_silent),    cmocka_unit_test(test_switched_off),
-		cmocka_unit_test(test_users),
+		cmocka_unit_test(test_users),     cmocka_unit_test(test_tls),
 	};
 
 	if (access(ETCD, X_OK) < 0) {

@@ -165,14 +165,15 @@ static void on_request(struct evhttp_request *req, void *userdata)
 static void serve(struct fixture *f)
 {
 	struct evhttp_bound_socket *bound;
-	struct sockaddr_in sin;
+	struct sockaddr_in sin = {.sin_family = AF_INET};
 	socklen_t len = sizeof(sin);
+	int fd;
 
 	f->http = evhttp_new(loop_base(f->loop));
 	bound = evhttp_bind_socket_with_handle(f->http, "127.0.0.1", 0);
 	assert_non_null(bound);
-	assert_int_equal(
-		getsockname(evhttp_bound_socket_get_fd(bound), (struct sockaddr *)&sin, &len), 0);
+	fd = evhttp_bound_socket_get_fd(bound);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&sin, &len), 0);
 	f->endpoint.port = ntohs(sin.sin_port);
 	evhttp_set_gencb(f->http, on_request, f);
 }
