@@ -285,6 +285,8 @@ static void on_config(const char *text, size_t len, const char *place, void *use
 
 	if (node->dead)
 		return;
+	if (!*node->store_problem)
+		health_good(node->health, HEALTH_STORE);
 	free(node->config_place);
 	node->config_place = mem_strdup(place);
 	code = netconf_parse(text, len, place, &conf, &err);
@@ -468,6 +470,7 @@ int node_new(struct loop *loop, const struct options *options, struct health *he
 	node_file_read_old(node);
 	node->store->ops->describe(node->store, description, sizeof(description));
 	log_info("Created subnet manager: %s", description);
+	health_missing(node->health, HEALTH_STORE, "connecting");
 	node->store->ops->start(node->store);
 	*ret_node = node;
 	return 0;

@@ -92,7 +92,11 @@ const struct option_row option_rows[] = {
 	 .help = "Set the node's condition NetworkUnavailable to False once the network is up."},
 	{OPTION_STRING, "etcd-endpoints", FIELD(etcd_endpoints),
 	 .fallback = "http://127.0.0.1:4001,http://127.0.0.1:2379", .arg = "URLS",
-	 .check = check_not_empty, .help = "The members of the etcd cluster, comma separated."},
+	 .check = check_not_empty,
+	 .help = "The members of the etcd cluster, comma separated: http:// or https://, which is "
+		 "also taken where a client certificate is given and the endpoint names neither; "
+		 "the "
+		 "port is 2379 when it is left out."},
 	{OPTION_STRING, "etcd-prefix", FIELD(etcd_prefix), .fallback = "/coreos.com/network",
 	 .arg = "KEY", .help = "The key below which config and leases are."},
 	{OPTION_STRING, "etcd-cafile", FIELD(etcd_cafile), .fallback = "", .arg = "FILE",

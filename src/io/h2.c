@@ -34,6 +34,7 @@
 #define HEADERS_MAX  32
 #define QUIET_MS     10000 /* without a word from the server: PING */
 #define ANSWER_MS    5000
+#define GREETING_MS  3000 /* from the connection to the server's first frame */
 
 static const char closed[] = "the server has closed the connection";
 
@@ -164,6 +165,10 @@ static void on_quiet(void *userdata)
 	struct h2 *h2 = userdata;
 	int64_t quiet_ms = loop_now_ms() - h2->heard_ms;
 
+	if (!h2->answered) {
+		lose(h2, "the server does not speak HTTP/2: is this etcd's client port?");
+		return;
+	}
 	if (quiet_ms < QUIET_MS) {
 		h2->asked = false;
 		loop_timer_set(h2->quiet_timer, QUIET_MS - quiet_ms);
@@ -345,7 +350,7 @@ struct h2 *h2_new(struct loop *loop, struct bufferevent *bev)
 	h2->lost_timer = loop_timer_new(loop, on_lost, h2);
 	h2->quiet_timer = loop_timer_new(loop, on_quiet, h2);
 	h2->heard_ms = loop_now_ms();
-	loop_timer_set(h2->quiet_timer, QUIET_MS);
+	loop_timer_set(h2->quiet_timer, GREETING_MS);
 	bufferevent_setcb(bev, on_readable, NULL, on_event, h2);
 	(void)bufferevent_enable(bev, EV_READ | EV_WRITE);
 	if (!flush(h2))

@@ -26,6 +26,8 @@
 
 #define RETRY_FIRST_MS   100
 #define RETRY_MAX_MS     10000
+#define RETRY_CAP_MS     800 /* the longest wait of a small network, plus this for every key: */
+#define RETRY_PER_KEY_MS 2   /* what comes down on etcd when it is back stays the same */
 #define RETRY_REFUSED_MS 5000
 #define STEADY_MS        5000 /* a watch that stood for so long has proved the endpoint */
 #define READY_MS         8000 /* from asking for a watch, dialling included, to its answer */
@@ -315,6 +317,7 @@ static void on_ready(const struct etcd_reply *reply, void *userdata)
 		log_info("Connected to etcd %s (%s)", etcd_link_endpoint(&e->link)->text,
 			 e->api->ops->name);
 	e->usable = e->live = e->was_live = true;
+	e->said_lost = 0;
 	e->live_since_ms = loop_now_ms();
 	*e->link_problem = '\0';
 	etcd_tell_problem(e);
@@ -472,17 +475,42 @@ static void connect_etcd(void *userdata)
 	}
 }
 
+/* One line for each endpoint that fails, until one works again. */
+static void say_lost(struct etcd *e, const char *why)
+{
+	uint32_t bit = 1u << e->link.current;
+
+	if (e->said_lost & bit)
+		log_debug(1, "%s", why);
+	else if (e->link.n_endpoints > 1 || e->was_live)
+		log_info("%s%s", why, e->link.n_endpoints > 1 ? "; trying the next endpoint" : "");
+	e->said_lost |= bit;
+}
+
+/* The same words at the end of each round: the problem is that of the same endpoint. */
+static void set_link_problem(struct etcd *e, const char *why)
+{
+	(void)snprintf(e->link_problem, sizeof(e->link_problem), "%s%s%.380s",
+		       e->listed ? "keeping what is known; " : "waiting for etcd; ",
+		       e->link.n_endpoints > 1 ? "no endpoint works, the last is " : "", why);
+}
+
+static int64_t next_retry_ms(const struct etcd *e)
+{
+	int64_t max_ms = RETRY_CAP_MS + RETRY_PER_KEY_MS * (int64_t)e->n_keys;
+	int64_t next_ms = e->retry_ms * 5 / 4;
+
+	if (max_ms > RETRY_MAX_MS)
+		max_ms = RETRY_MAX_MS;
+	return next_ms < max_ms ? next_ms : max_ms;
+}
+
 void etcd_lost(struct etcd *e, const struct etcd_reply *reply)
 {
 	bool was_steady = e->live && loop_now_ms() - e->live_since_ms >= STEADY_MS;
-	bool all_failed;
-	int64_t wait_ms;
+	int64_t wait_ms = 0;
 
-	if (e->was_live)
-		log_info("Lost etcd: %s%s", reply->why,
-			 e->link.n_endpoints > 1 ? "; trying the other endpoints" : "");
-	else
-		log_debug(1, "%s", reply->why);
+	say_lost(e, reply->why);
 	e->was_live = false;
 	loop_timer_stop(e->ready_timer);
 	loop_timer_stop(e->probe_timer);
@@ -491,17 +519,14 @@ void etcd_lost(struct etcd *e, const struct etcd_reply *reply)
 		e->retry_ms = RETRY_FIRST_MS;
 		etcd_link_good(&e->link);
 	}
-	all_failed = etcd_link_next(&e->link);
-	wait_ms = all_failed ? loop_jitter_ms(e->retry_ms) : 0;
-	if (all_failed) {
-		(void)snprintf(e->link_problem, sizeof(e->link_problem), "%s%.400s",
-			       e->listed ? "keeping what is known; " : "", reply->why);
-		e->retry_ms =
-			e->retry_ms * 3 / 2 < RETRY_MAX_MS ? e->retry_ms * 3 / 2 : RETRY_MAX_MS;
+	if (etcd_link_next(&e->link)) {
+		set_link_problem(e, reply->why);
+		wait_ms = loop_jitter_ms(e->retry_ms);
+		e->retry_ms = next_retry_ms(e);
+		/* It will not say otherwise soon. */
+		if (reply->status == ETCD_REFUSED && wait_ms < RETRY_REFUSED_MS)
+			wait_ms = loop_jitter_ms(RETRY_REFUSED_MS);
 	}
-	/* It will not say otherwise soon. */
-	if (reply->status == ETCD_REFUSED && all_failed && wait_ms < RETRY_REFUSED_MS)
-		wait_ms = loop_jitter_ms(RETRY_REFUSED_MS);
 	hang_up(e);
 	loop_timer_set(e->retry_timer, wait_ms);
 	etcd_tell_problem(e);

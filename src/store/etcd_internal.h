@@ -8,6 +8,7 @@
 #include "store/etcd.h"
 #include "store/etcd_api.h"
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -15,6 +16,8 @@
 #define OWN_IPS           4
 
 /* What is known of our key. */
+static_assert(ETCD_ENDPOINTS_MAX <= 32, "struct etcd: said_lost has a bit for each");
+
 enum own_seen {
 	OWN_UNKNOWN, /* it is there, its revision and etcd lease are to be asked for */
 	OWN_ABSENT,
@@ -49,7 +52,8 @@ struct etcd_own {
 	int64_t rewritten_ms; /* when we last undid a change of others; 0: never */
 	int64_t rewrite_wait_ms;
 	int64_t retry_ms;
-	bool told; /* the owner knows told_subnet */
+	bool told;    /* the owner knows told_subnet */
+	bool deleted; /* and that its key is not there */
 	struct ip_net told_subnet[IP_FAMILY_COUNT];
 	struct event *timer; /* renew, or try again */
 };
@@ -75,9 +79,10 @@ struct etcd {
 	bool live;    /* the watch stands */
 	bool resumed; /* the watch goes on where an earlier one ended */
 	int64_t live_since_ms;
-	bool was_live;    /* since the failure that was last told */
-	bool listed;      /* the peer table was complete once */
-	bool list_needed; /* nothing to resume from */
+	bool was_live;      /* since the failure that was last told */
+	uint32_t said_lost; /* bit n: endpoint n has failed since, and it was said */
+	bool listed;        /* the peer table was complete once */
+	bool list_needed;   /* nothing to resume from */
 	bool own_listed;
 	bool getting;   /* the config is being asked for: one get at a time */
 	int64_t cursor; /* next revision to hear of */

@@ -116,10 +116,12 @@ void etcd_own_listed(struct etcd *e, const struct etcd_kv *kv)
 	see(e, kv);
 }
 
-static void say_deleted(const struct etcd_own *own)
+static void say_deleted(struct etcd_own *own)
 {
-	if (is_told(own) && own->seen != OWN_ABSENT)
-		log_warning("Our lease %s was deleted; acquiring it again", own->key);
+	if (!is_told(own) || own->seen == OWN_ABSENT)
+		return;
+	log_warning("Our lease %s was deleted; acquiring it again", own->key);
+	own->deleted = true;
 }
 
 void etcd_own_missing(struct etcd *e, int64_t revision)
@@ -525,6 +527,9 @@ static void tell(struct etcd *e)
 	own->newborn = false;
 	own->written = own->asked;
 	note_published(own);
+	if (own->deleted && is_told(own))
+		log_info("Lease %s is ours again", own->key);
+	own->deleted = false;
 	if (!is_told(own)) {
 		own->told = true;
 		memcpy(own->told_subnet, own->subnet, sizeof(own->subnet));
