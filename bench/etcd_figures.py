@@ -126,7 +126,8 @@ def put_result(route, answer, event, floor_answer):
         "p50 < 1, p99 < 3 ms",
         data["p50"] < 1 and data["p99"] < 3,
         "floor p50 %.2f, p99 %.2f ms: to the event of a bare watcher; ours p50 %.2f more; "
-        "route after the put's answer p50 %.2f ms" % (floor["p50"], floor["p99"], own, after["p50"]),
+        "route after the put's answer p50 %.2f ms"
+        % (floor["p50"], floor["p99"], own, after["p50"]),
         "p50 1.3, p99 5.8 ms",
         {**data, "unit": "ms", "floor": floor, "answer": spread(answer),
          "floor_answer": spread(floor_answer), "after_answer": after},
@@ -136,50 +137,43 @@ def put_result(route, answer, event, floor_answer):
 
 # -- a burst of puts -------------------------------------------------------------------
 
+# A watcher that is not scheduled for long enough finds its queue of 128 events in etcd full;
+# what it then lacks comes at etcd's next look at slow watchers (etcd_debugging_mvcc_slow_
+# watcher_total), every 100 ms: the maximum is that of the machine, not of the program.
 BURST, BURST_CONNECTIONS, BURST_FIRST_PEER = 1000, 8, 5000
 
 
-def receive(sockets, is_done):
-    """[(time, bytes)] of each socket until is_done(them); nothing is looked into here that
-    could wait."""
-    chunks = {s: [] for s in sockets}
-    for s in sockets:
-        s.settimeout(0)
-    while not is_done(chunks):
-        readable = select.select(sockets, [], [], 10)[0]
-        if not readable:
-            raise world.Failure("burst: nothing came for 10 s")
-        for s in readable:
-            with contextlib.suppress(BlockingIOError):
-                for _ in range(64):
-                    data = s.recv(1 << 17)
-                    chunks[s].append((time.monotonic_ns(), data))
-    for s in sockets:
-        s.settimeout(10)
-    return chunks
+def counter(mark):
+    """Counts @mark in a stream that comes in pieces."""
+    tail = b""
+
+    def count(data):
+        nonlocal tail
+        text = tail + data
+        tail = text[1 - len(mark):]
+        return text.count(mark)
+
+    return count
 
 
 def burst_once(connections, requests, sock, count_news):
     """Sends all puts over all connections at once: (first sent, last answered, last news)."""
     each = len(requests) // len(connections)
     blobs = [b"".join(requests[i * each:(i + 1) * each]) for i in range(len(connections))]
-    seen = {"answers": 0, "news": 0, "at": {}}
-
-    def is_done(chunks):
-        for s, found in chunks.items():
-            for _, data in found[seen["at"].get(s, 0):]:
-                if s is sock:
-                    seen["news"] += count_news(data)
-                else:
-                    seen["answers"] += data.count(b"HTTP/1.1 200")
-            seen["at"][s] = len(found)
-        return seen["answers"] >= len(requests) and seen["news"] >= len(requests)
-
+    count = {c.socket: counter(b"HTTP/1.1 200") for c in connections}
+    count[sock] = count_news
+    seen, last = {s: 0 for s in count}, {}
     begin = time.monotonic_ns()
     for connection, blob in zip(connections, blobs):
         connection.send(blob)
-    chunks = receive([sock, *(c.socket for c in connections)], is_done)
-    last = {s: found[-1][0] for s, found in chunks.items()}
+    while seen[sock] < len(requests) or sum(seen.values()) - seen[sock] < len(requests):
+        readable = select.select(list(count), [], [], 10)[0]
+        if not readable:
+            raise world.Failure("burst: nothing came for 10 s")
+        for s in readable:
+            data = s.recv(1 << 17)
+            last[s] = time.monotonic_ns()
+            seen[s] += count[s](data)
     return begin, max(last[c.socket] for c in connections), last[sock]
 
 
@@ -218,7 +212,7 @@ def burst(bench, server, host, monitor):
                                forget)
     watch = etcd.Watch(server.switch.ns, "/burst/")
     floor, floor_whole = burst_rounds(
-        rounds, connections, "/burst/", watch.socket, lambda data: data.count(b'"mod_revision"'),
+        rounds, connections, "/burst/", watch.socket, counter(b'"mod_revision"'),
         lambda peers: None)
     watch.close()
     for connection in connections:
@@ -229,11 +223,13 @@ def burst(bench, server, host, monitor):
         "p50 %.2f, max %.2f ms" % (data["p50"], data["max"]),
         "< 3 ms",
         data["p50"] < 3,
-        "floor p50 %.2f ms: to the last event of a bare watcher; whole burst %.0f ms, floor %.0f"
-        % (bare["p50"], statistics.median(whole), statistics.median(floor_whole)),
+        "floor p50 %.2f, max %.2f ms: to the last event of a bare watcher; whole burst %.0f ms, "
+        "floor %.0f; %d of %d rounds over 3 ms, floor %d"
+        % (bare["p50"], bare["max"], statistics.median(whole), statistics.median(floor_whole),
+           sum(t >= 3 for t in last), rounds, sum(t >= 3 for t in floor)),
         "< 5 ms",
-        {**data, "unit": "ms", "each": last, "floor_each": floor, "floor": bare, "whole": spread(whole),
-         "floor_whole": spread(floor_whole)},
+        {**data, "unit": "ms", "each": last, "floor_each": floor, "floor": bare,
+         "whole": spread(whole), "floor_whole": spread(floor_whole)},
         noisy=bare["p50"] >= 3,
     )
 
@@ -540,7 +536,7 @@ def nothing_lost(lost):
     return not any(one["packets"] or one["routes"] for one in lost)
 
 
-def deleted_result(name, rounds, pair, requests):
+def deleted_result(name, original, rounds, pair, requests):
     """@requests: (request, keys that it deletes) of each round."""
     took, lost = zip(*(deleted_once(pair, *requests[i % len(requests)]) for i in range(rounds)))
     data = spread(took)
@@ -548,7 +544,7 @@ def deleted_result(name, rounds, pair, requests):
         name + " deleted", lost_words(lost), "nothing", nothing_lost(lost),
         "back after p50 %.1f, max %.1f ms; of %d packets"
         % (data["p50"], data["max"], sum(one["sent"] for one in lost)),
-        "exits", {**data, "unit": "ms", "lost": lost})
+        original, {**data, "unit": "ms", "lost": lost})
 
 
 def garbage_result(name, pair, key):
@@ -571,8 +567,9 @@ def restarted_once(pair, monitor, peer, down_s):
         time.sleep(down_s)
         pair.server.start()
         pair.server.connect()
-        took, answer = put_once(pair.server.gateway, etcd.put(etcd.SUBNETS + peer.key, peer.value()),
-                                monitor.socket, route_seen(monitor, peer.entries()[2]))
+        put = etcd.put(etcd.SUBNETS + peer.key, peer.value())
+        took, answer = put_once(pair.server.gateway, put, monitor.socket,
+                                route_seen(monitor, peer.entries()[2]))
     return ms(took), lost, ms(answer)
 
 
@@ -590,7 +587,7 @@ def restart_result(bench, pair, down_s, rounds, first_peer):
         data["max"] < 1000 and nothing_lost(lost) if down_s == 0 else None,
         "from etcd's first answer to a new peer's route; of %d packets"
         % sum(one["sent"] for one in lost),
-        "2.9 s", {**data, "unit": "ms", "lost": lost, "answer": answer})
+        "2.9 s" if down_s == 0 else "", {**data, "unit": "ms", "lost": lost, "answer": answer})
 
 
 def etcd_faults(bench):
@@ -598,8 +595,8 @@ def etcd_faults(bench):
     with cluster(bench) as (switch, server):
         pair = two_pods(bench, switch, server)
         own = [etcd.SUBNETS + d.own_key() for d in pair.daemons]
-        yield deleted_result("own key", rounds, pair, [(etcd.delete(k), {k}) for k in own])
-        yield deleted_result("all keys", rounds, pair, [
+        yield deleted_result("own key", "exits", rounds, pair, [(etcd.delete(k), {k}) for k in own])
+        yield deleted_result("all keys", "", rounds, pair, [
             (etcd.delete(etcd.SUBNETS, etcd.prefix_end(etcd.SUBNETS)), set(own))])
         yield garbage_result("an unparsable key more", pair, "10.9.9.0-24")
         yield garbage_result("a peer's key made unparsable", pair, pair.daemons[1].own_key())
