@@ -357,6 +357,7 @@ static void on_store_state(const char *problem, void *userdata)
 	if (!problem) {
 		log_info("The datastore is fine again");
 		health_good(node->health, HEALTH_STORE);
+		health_announce(node->health); /* if it was the last part */
 		return;
 	}
 	log_warning("Datastore: %s", problem);

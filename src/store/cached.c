@@ -254,9 +254,12 @@ static void tell_synced(struct cached *c)
 /* The inner store's problem, and that what we work with is old. */
 static void tell_problem(struct cached *c)
 {
-	const char *why = *c->inner_problem ? c->inner_problem : "not in sync with the datastore";
+	const char *why = *c->inner_problem ? c->inner_problem : "no answer from the datastore";
 	char text[ERR_TEXT_MAX], time[32];
 
+	/* It answers again: good when it is in sync, in a moment. */
+	if (c->in_use && !c->inner_synced && !*c->inner_problem && *c->problem)
+		return;
 	if (c->in_use && !c->inner_synced)
 		(void)snprintf(text, sizeof(text), "%.*s; using the stale state of %s",
 			       ERR_TEXT_MAX - 60, why, lease_format_time(c->state.saved_s, time));

@@ -28,7 +28,7 @@
 #define RETRY_MAX_MS     10000
 #define RETRY_REFUSED_MS 5000
 #define STEADY_MS        5000 /* a watch that stood for so long has proved the endpoint */
-#define READY_MS         8000 /* from dialling to a watch */
+#define READY_MS         8000 /* from asking for a watch, dialling included, to its answer */
 #define PROBE_MS         30000
 #define PROBE_PER_KEY_MS 10 /* counting costs etcd more with every key */
 #define RECOUNT_MS       5000
@@ -40,6 +40,13 @@ static void connect_etcd(void *userdata);
 static struct etcd *to_etcd(struct store *store)
 {
 	return (struct etcd *)store; /* first member */
+}
+
+static void hang_up(struct etcd *e)
+{
+	e->usable = e->live = e->getting = false;
+	e->api->ops->hang_up(e->api);
+	etcd_own_dropped(e);
 }
 
 /* ---- problems ---- */
@@ -72,37 +79,48 @@ void etcd_tell_synced(struct etcd *e)
 
 /* ---- config ---- */
 
-static void take_config(struct etcd *e, const char *text, size_t len)
+static char *copy_value(const struct etcd_kv *kv)
+{
+	return memcpy(mem_alloc(kv->len + 1, 1), kv->value, kv->len);
+}
+
+static void take_config(struct etcd *e, const struct etcd_kv *kv)
 {
 	char place[ETCD_PREFIX_MAX + 32];
 
+	e->config_revision = kv->revision;
 	set_config_problem(e, "");
 	loop_timer_stop(e->v2_timer);
-	if (e->config && !strcmp(e->config, text))
+	if (e->config && e->config_len == kv->len && !memcmp(e->config, kv->value, kv->len))
 		return;
 	free(e->config);
-	e->config = mem_strdup(text);
+	e->config = copy_value(kv);
+	e->config_len = kv->len;
 	if (!e->chosen) {
 		e->chosen = true;
 		log_info("The network config is in etcd's %s store: using that (--etcd-api=%s)",
 			 e->api->ops->name, e->api->ops->name);
+		if (e->api->ops->has_count) /* v3: does v2 have one as well? */
+			loop_timer_set(e->v2_timer, ASK_V2_MS);
 	}
 	(void)snprintf(place, sizeof(place), "etcd key %s/" ETCD_CONFIG_KEY, e->link.prefix);
-	e->store.events.config(e->config, len, place, e->store.events.userdata);
+	e->store.events.config(e->config, e->config_len, place, e->store.events.userdata);
 }
 
 static void lack_config(struct etcd *e)
 {
 	char problem[ERR_TEXT_MAX];
 
+	if (!e->chosen && !e->v2_answered) {
+		loop_timer_set_sooner(e->v2_timer, 0);
+		return;
+	}
 	(void)snprintf(problem, sizeof(problem),
 		       "%s: etcd key %.200s/" ETCD_CONFIG_KEY " does not exist%s",
 		       e->config ? "keeping the last good network config"
 				 : "waiting for the network config",
 		       e->link.prefix, e->chosen ? "" : ", neither in v3 nor in v2");
 	set_config_problem(e, problem);
-	if (!e->chosen)
-		loop_timer_set_sooner(e->v2_timer, 0);
 }
 
 /* ---- v2, while v3 has no config ---- */
@@ -117,25 +135,31 @@ static void forget_v2(struct etcd *e)
 static void on_v2_config(const struct etcd_reply *reply, void *userdata)
 {
 	struct etcd *e = userdata;
+	bool has_config = reply->status == ETCD_OK && reply->kv;
 
-	if (reply->status == ETCD_OK && reply->kv && !e->chosen) {
+	if (has_config && e->chosen) {
+		log_warning("etcd's v2 store has a network config as well: hosts that use that one "
+			    "are in another network; --etcd-api settles which it is");
+	} else if (has_config) {
 		e->api->ops->free(e->api);
 		e->api = TAKE_PTR(e->v2);
+		e->usable = e->live = e->listed = false; /* nothing is known of this one */
 		e->list_needed = true;
 		loop_timer_set(e->retry_timer, 0);
-		return;
-	}
-	log_debug(2, "v2 has no config: %s", reply->why ? reply->why : "no such key");
-	if (!e->chosen)
+	} else if (!e->chosen) {
+		log_debug(2, "v2 has no config: %s", reply->why ? reply->why : "no such key");
+		e->v2_answered = true;
+		lack_config(e);
 		loop_timer_set(e->v2_timer, loop_jitter_ms(ASK_V2_MS));
+	}
 }
 
 static void ask_v2(void *userdata)
 {
 	struct etcd *e = userdata;
 
-	if (e->chosen || !e->live)
-		return; /* on_ready() asks again */
+	if (!e->usable)
+		return; /* the next list, or on_ready(), asks again */
 	if (!e->v2)
 		e->v2 = etcd_v2_new(e->store.loop, &e->link);
 	e->v2->ops->hang_up(e->v2);
@@ -151,14 +175,21 @@ static const char *subnet_name(const struct etcd_kv *kv)
 	return strncmp(kv->key, ETCD_SUBNETS_DIR, n) ? NULL : kv->key + n;
 }
 
+static void forget_listed(struct etcd *e)
+{
+	free((char *)(uintptr_t)e->listed_config.value);
+	e->listed_config = (struct etcd_kv){0};
+}
+
 static void on_listed_kv(const struct etcd_kv *kv, void *userdata)
 {
 	struct etcd *e = userdata;
 	const char *name = subnet_name(kv);
 
 	if (!strcmp(kv->key, ETCD_CONFIG_KEY)) {
-		free(e->listed_config);
-		e->listed_config = mem_strdup(kv->value);
+		forget_listed(e);
+		e->listed_config = *kv;
+		e->listed_config.value = copy_value(kv);
 		return;
 	}
 	e->n_keys++;
@@ -183,7 +214,7 @@ static void end_list(struct etcd *e, const struct etcd_reply *reply)
 	if (other)
 		log_warning("etcd's data is not that of before (another cluster, or restored)");
 	if (*e->own.key && !e->own_listed)
-		etcd_own_missing(e);
+		etcd_own_missing(e, reply->revision);
 	/* Where our own record is missing, others will be back in a moment, too. */
 	if (other || (e->own.told && !e->own_listed))
 		peers_list_suspect(e->store.peers);
@@ -205,7 +236,6 @@ static void end_list(struct etcd *e, const struct etcd_reply *reply)
 static void on_listed(const struct etcd_reply *reply, void *userdata)
 {
 	struct etcd *e = userdata;
-	_cleanup_free_ char *config = TAKE_PTR(e->listed_config);
 
 	if (reply->status != ETCD_OK) {
 		etcd_lost(e, reply);
@@ -213,10 +243,12 @@ static void on_listed(const struct etcd_reply *reply, void *userdata)
 	}
 	end_list(e, reply);
 	start_watch(e);
-	if (config)
-		take_config(e, config, strlen(config));
+	e->config_revision = reply->revision;
+	if (e->listed_config.value)
+		take_config(e, &e->listed_config);
 	else
 		lack_config(e);
+	forget_listed(e);
 	etcd_own_step(e);
 }
 
@@ -224,7 +256,7 @@ static void start_list(struct etcd *e)
 {
 	e->n_keys = 0;
 	e->own_listed = false;
-	free(TAKE_PTR(e->listed_config));
+	forget_listed(e);
 	peers_list_begin(e->store.peers);
 	e->api->ops->list(e->api, on_listed_kv, on_listed, e);
 }
@@ -244,12 +276,23 @@ static void on_config_read(const struct etcd_reply *reply, void *userdata)
 {
 	struct etcd *e = userdata;
 
-	if (reply->status != ETCD_OK)
+	e->getting = false;
+	if (reply->status != ETCD_OK) {
 		etcd_lost(e, reply);
-	else if (reply->kv)
-		take_config(e, reply->kv->value, reply->kv->len);
+		return;
+	}
+	e->config_revision = reply->revision;
+	if (reply->kv)
+		take_config(e, reply->kv);
 	else
 		lack_config(e);
+	etcd_own_step(e);
+}
+
+static void get_config(struct etcd *e, etcd_reply_fn done)
+{
+	e->getting = true;
+	e->api->ops->get(e->api, ETCD_CONFIG_KEY, done, e);
 }
 
 static void arm_probe(struct etcd *e)
@@ -271,16 +314,16 @@ static void on_ready(const struct etcd_reply *reply, void *userdata)
 	if (!e->was_live)
 		log_info("Connected to etcd %s (%s)", etcd_link_endpoint(&e->link)->text,
 			 e->api->ops->name);
-	etcd_link_good(&e->link);
 	e->usable = e->live = e->was_live = true;
 	e->live_since_ms = loop_now_ms();
 	*e->link_problem = '\0';
 	etcd_tell_problem(e);
 	arm_probe(e);
-	etcd_peers_on_gone_timer(e);
+	/* What is back comes in a moment. */
+	etcd_peers_resume(e);
 	/* The cursor is that of the records; the config may have changed in between. */
 	if (resumed)
-		e->api->ops->get(e->api, ETCD_CONFIG_KEY, on_config_read, e);
+		get_config(e, on_config_read);
 	else if (!e->config)
 		lack_config(e);
 	etcd_own_step(e);
@@ -292,7 +335,8 @@ static void on_put(const struct etcd_kv *kv, void *userdata)
 	const char *name = subnet_name(kv);
 
 	if (!strcmp(kv->key, ETCD_CONFIG_KEY)) {
-		take_config(e, kv->value, kv->len);
+		if (kv->revision > e->config_revision)
+			take_config(e, kv);
 		return;
 	}
 	e->n_keys += kv->created == kv->revision;
@@ -310,6 +354,9 @@ static void on_gone(const struct etcd_kv *kv, void *userdata)
 	const char *name = subnet_name(kv);
 
 	if (!strcmp(kv->key, ETCD_CONFIG_KEY)) {
+		if (kv->revision <= e->config_revision)
+			return;
+		e->config_revision = kv->revision;
 		lack_config(e);
 		return;
 	}
@@ -340,9 +387,7 @@ static void on_ended(const struct etcd_reply *reply, void *userdata)
 	}
 	log_info("etcd has compacted the history that was asked for: listing everything again");
 	e->list_needed = true;
-	e->usable = e->live = false;
-	e->api->ops->hang_up(e->api);
-	etcd_own_dropped(e);
+	hang_up(e);
 	/* Every host hears of it at the same time. */
 	loop_timer_set(e->retry_timer, loop_jitter_ms(RETRY_FIRST_MS));
 }
@@ -351,6 +396,8 @@ static void start_watch(struct etcd *e)
 {
 	const struct etcd_watch_events events = {on_ready, on_put, on_gone, on_upto, on_ended, e};
 
+	/* A server may keep silent: a watch has no timeout of its own. */
+	loop_timer_set(e->ready_timer, READY_MS);
 	e->api->ops->watch(e->api, e->cursor, &events);
 }
 
@@ -371,10 +418,13 @@ static void on_counted(const struct etcd_reply *reply, void *userdata)
 {
 	struct etcd *e = userdata;
 
+	e->getting = false;
 	if (reply->status != ETCD_OK) {
 		etcd_lost(e, reply);
 		return;
 	}
+	if (!e->api->ops->has_count)
+		etcd_own_step(e); /* it may have waited for us */
 	if (!e->api->ops->has_count || reply->count == e->n_keys) {
 		e->miscounted = 0;
 		arm_probe(e);
@@ -399,8 +449,10 @@ static void probe(void *userdata)
 		return;
 	if (e->api->ops->has_count)
 		e->api->ops->count(e->api, on_counted, e);
+	else if (e->own.calling)
+		arm_probe(e); /* that shows it as well */
 	else
-		e->api->ops->get(e->api, ETCD_CONFIG_KEY, on_counted, e);
+		get_config(e, on_counted);
 }
 
 /* ---- connection ---- */
@@ -409,16 +461,13 @@ static void connect_etcd(void *userdata)
 {
 	struct etcd *e = userdata;
 
-	e->usable = e->live = false;
-	e->api->ops->hang_up(e->api);
-	etcd_own_dropped(e);
-	loop_timer_stop(e->list_timer);
+	hang_up(e);
 	e->resumed = e->listed && !e->list_needed;
+	loop_timer_stop(e->ready_timer);
 	if (e->resumed) {
-		loop_timer_set(e->ready_timer, READY_MS);
-		start_watch(e);
+		start_watch(e); /* a second look that is due stays due */
 	} else {
-		loop_timer_stop(e->ready_timer);
+		loop_timer_stop(e->list_timer);
 		start_list(e);
 	}
 }
@@ -434,27 +483,26 @@ void etcd_lost(struct etcd *e, const struct etcd_reply *reply)
 			 e->link.n_endpoints > 1 ? "; trying the other endpoints" : "");
 	else
 		log_debug(1, "%s", reply->why);
-	e->was_live = e->usable = e->live = false;
+	e->was_live = false;
 	loop_timer_stop(e->ready_timer);
 	loop_timer_stop(e->probe_timer);
-	loop_timer_stop(e->list_timer);
-	if (was_steady)
+	/* One that takes a watch, but nothing more, has not worked. */
+	if (was_steady) {
 		e->retry_ms = RETRY_FIRST_MS;
+		etcd_link_good(&e->link);
+	}
 	all_failed = etcd_link_next(&e->link);
 	wait_ms = all_failed ? loop_jitter_ms(e->retry_ms) : 0;
 	if (all_failed) {
-		(void)snprintf(e->link_problem, sizeof(e->link_problem), "%s%s%.380s",
-			       e->listed ? "keeping what is known; " : "waiting for etcd; ",
-			       e->link.n_endpoints > 1 ? "no endpoint works, the last is " : "",
-			       reply->why);
+		(void)snprintf(e->link_problem, sizeof(e->link_problem), "%s%.400s",
+			       e->listed ? "keeping what is known; " : "", reply->why);
 		e->retry_ms =
 			e->retry_ms * 3 / 2 < RETRY_MAX_MS ? e->retry_ms * 3 / 2 : RETRY_MAX_MS;
 	}
 	/* It will not say otherwise soon. */
 	if (reply->status == ETCD_REFUSED && all_failed && wait_ms < RETRY_REFUSED_MS)
 		wait_ms = loop_jitter_ms(RETRY_REFUSED_MS);
-	e->api->ops->hang_up(e->api);
-	etcd_own_dropped(e);
+	hang_up(e);
 	loop_timer_set(e->retry_timer, wait_ms);
 	etcd_tell_problem(e);
 }
@@ -498,7 +546,7 @@ static void etcd_free(struct store *store)
 	etcd_peers_forget_gone(e);
 	etcd_own_done(e);
 	free(e->config);
-	free(e->listed_config);
+	forget_listed(e);
 	free(e);
 }
 

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define ETCD_LEASE_TIME_S 86400
-#define ETCD_NAME_MAX     256 /* of a key below the prefix that can be a lease's */
+#define OWN_IPS           4
 
 /* What is known of our key. */
 enum own_seen {
@@ -36,14 +36,17 @@ struct etcd_own {
 	int64_t revision, record_lease;
 	bool newborn; /* seen in order by the watch: who was there before us comes first */
 
-	int64_t lease;                         /* the etcd lease that we keep alive; 0: none */
-	int64_t lost_lease;                    /* the last one that etcd did not know any more */
-	int64_t granted;                       /* the last one that we made ourselves */
-	int64_t expires_ms;                    /* loop_now_ms(); 0: not known */
-	unsigned tries;                        /* subnets lost to others in a row */
-	bool ours_changed;                     /* what we publish is new since our last write */
-	struct ip written_ip[IP_FAMILY_COUNT]; /* public IPs that our record was last given */
-	int64_t rewritten_ms;                  /* when we last undid a change of others; 0: never */
+	int64_t lease;      /* the etcd lease that we keep alive; 0: none */
+	int64_t lost_lease; /* the last one that etcd did not know any more */
+	int64_t granted;    /* the last one that we made ourselves */
+	int64_t expires_ms; /* loop_now_ms(); 0: not known */
+	unsigned tries;     /* subnets lost to others in a row */
+	/* Which of our requests etcd has, and which one was in the write that was sent last. */
+	unsigned asked, written, sent;
+	/* Public IPs that our record was given of late, whether the write got there or not. */
+	struct ip published[OWN_IPS][IP_FAMILY_COUNT];
+	unsigned n_published;
+	int64_t rewritten_ms; /* when we last undid a change of others; 0: never */
 	int64_t rewrite_wait_ms;
 	int64_t retry_ms;
 	bool told; /* the owner knows told_subnet */
@@ -60,6 +63,7 @@ struct etcd {
 	struct etcd_api *api;      /* in use */
 	struct etcd_api *v2;       /* asked for a config while v3 has none; NULL: not now */
 	bool chosen;               /* which api it is has been settled and said */
+	bool v2_answered;          /* it has no config either */
 	struct event *retry_timer; /* connect */
 	struct event *ready_timer; /* the watch does not come */
 	struct event *probe_timer; /* is etcd alive? */
@@ -75,13 +79,16 @@ struct etcd {
 	bool listed;      /* the peer table was complete once */
 	bool list_needed; /* nothing to resume from */
 	bool own_listed;
+	bool getting;   /* the config is being asked for: one get at a time */
 	int64_t cursor; /* next revision to hear of */
 	uint64_t cluster;
-	size_t n_keys;          /* below subnets/ */
-	unsigned miscounted;    /* probes in a row that counted otherwise */
-	char *config;           /* last text told */
-	char *listed_config;    /* of the list that is being read */
-	struct etcd_gone *gone; /* deleted keys whose peers go in a moment, by name */
+	size_t n_keys;       /* below subnets/ */
+	unsigned miscounted; /* probes in a row that counted otherwise */
+	char *config;        /* last text told */
+	size_t config_len;
+	int64_t config_revision;      /* of what is known of it; older news is none */
+	struct etcd_kv listed_config; /* of the list that is being read; owns `value` */
+	struct etcd_gone *gone;       /* deleted keys whose peers go in a moment, by name */
 	bool synced;
 	size_t ignored; /* records that made no sense since the last line about one */
 	int64_t ignored_ms;
@@ -106,6 +113,8 @@ void etcd_peers_take(struct etcd *e, const char *name, const struct etcd_kv *kv)
 /* The key was deleted: its peer goes in a moment. */
 void etcd_peers_gone(struct etcd *e, const char *name);
 void etcd_peers_on_gone_timer(void *etcd);
+/* The watch stands again, and tells in a moment what is back. */
+void etcd_peers_resume(struct etcd *e);
 /* A list says the same, or the store ends. */
 void etcd_peers_forget_gone(struct etcd *e);
 
@@ -119,8 +128,8 @@ bool etcd_own_find(const struct etcd *e, const struct lease *attrs, struct lease
 bool etcd_own_is_key(const struct etcd *e, const char *name);
 /* Our key as a list has it; all of them count. */
 void etcd_own_listed(struct etcd *e, const struct etcd_kv *kv);
-/* A list has ended without our key. */
-void etcd_own_missing(struct etcd *e);
+/* Our key is not there, as of @revision. */
+void etcd_own_missing(struct etcd *e, int64_t revision);
 /* The watch tells of our key. */
 void etcd_own_put(struct etcd *e, const struct etcd_kv *kv);
 void etcd_own_gone(struct etcd *e, int64_t revision);

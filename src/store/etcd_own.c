@@ -28,6 +28,7 @@
 
 #define RETRY_FIRST_MS   1000
 #define RETRY_MAX_MS     60000
+#define ACQUIRE_TRIES    64    /* lost races in a row before a pause */
 #define REWRITE_QUIET_MS 60000 /* after this a change by others is undone at once again */
 #define REWRITE_FIRST_MS 1000
 
@@ -83,8 +84,14 @@ void etcd_own_want(struct etcd *e, const struct store_request *request)
 {
 	claim_set(&e->own.claim, request);
 	e->own.wanted = true;
-	e->own.ours_changed = true;
+	e->own.asked++;
 	etcd_own_step(e);
+}
+
+/* The owner knows that our key is ours. */
+static bool is_told(const struct etcd_own *own)
+{
+	return own->told && !memcmp(own->told_subnet, own->subnet, sizeof(own->subnet));
 }
 
 /* ---- what etcd says of our key ---- */
@@ -92,13 +99,16 @@ void etcd_own_want(struct etcd *e, const struct store_request *request)
 static void see(struct etcd *e, const struct etcd_kv *kv)
 {
 	struct etcd_own *own = &e->own;
+	bool newborn = own->newborn && own->revision == kv->revision;
 
 	forget_record(own);
+	own->newborn = newborn;
 	own->seen = OWN_PRESENT;
 	own->revision = kv->revision;
 	own->record_lease = kv->lease;
 	own->value = mem_strdup(kv->value);
 	own->readable = !lease_parse(own->key, kv->value, kv->len, &own->record, NULL);
+	own->record.expires_s = 0; /* etcd keeps the time */
 }
 
 void etcd_own_listed(struct etcd *e, const struct etcd_kv *kv)
@@ -108,15 +118,15 @@ void etcd_own_listed(struct etcd *e, const struct etcd_kv *kv)
 
 static void say_deleted(const struct etcd_own *own)
 {
-	if (own->told && own->seen != OWN_ABSENT)
+	if (is_told(own) && own->seen != OWN_ABSENT)
 		log_warning("Our lease %s was deleted; acquiring it again", own->key);
 }
 
-void etcd_own_missing(struct etcd *e)
+void etcd_own_missing(struct etcd *e, int64_t revision)
 {
 	say_deleted(&e->own);
 	e->own.seen = OWN_ABSENT;
-	e->own.revision = 0;
+	e->own.revision = revision;
 }
 
 void etcd_own_put(struct etcd *e, const struct etcd_kv *kv)
@@ -183,13 +193,20 @@ static bool answered(struct etcd *e, const struct etcd_reply *reply)
 	return false;
 }
 
-/* Our key is as @kv says; NULL: it is not there. */
-static void see_answer(struct etcd *e, const struct etcd_kv *kv)
+/* Our key is as @reply says. */
+static void see_answer(struct etcd *e, const struct etcd_reply *reply)
 {
-	if (kv)
-		see(e, kv);
+	if (reply->kv)
+		see(e, reply->kv);
 	else
-		etcd_own_missing(e);
+		etcd_own_missing(e, reply->revision);
+}
+
+/* All is as it should be. */
+static void settle(struct etcd *e)
+{
+	e->own.retry_ms = RETRY_FIRST_MS;
+	set_own_problem(e, "");
 }
 
 static void on_get(const struct etcd_reply *reply, void *userdata)
@@ -198,7 +215,7 @@ static void on_get(const struct etcd_reply *reply, void *userdata)
 
 	if (!answered(e, reply))
 		return;
-	see_answer(e, reply->kv);
+	see_answer(e, reply);
 	etcd_own_step(e);
 }
 
@@ -241,10 +258,9 @@ static void on_written(const struct etcd_reply *reply, void *userdata)
 	if (reply->status == ETCD_NO_LEASE) {
 		lose_lease(own);
 	} else if (reply->status == ETCD_CONFLICT) {
-		see_answer(e, reply->kv);
+		see_answer(e, reply);
 	} else {
-		memcpy(own->written_ip, own->claim.attrs.public_ip, sizeof(own->written_ip));
-		own->ours_changed = false;
+		own->written = own->sent;
 		/* The event may have come before the answer. */
 		if (own->revision < reply->revision) {
 			own->revision = reply->revision;
@@ -254,12 +270,30 @@ static void on_written(const struct etcd_reply *reply, void *userdata)
 	etcd_own_step(e);
 }
 
+static void try_another(struct etcd *e)
+{
+	struct etcd_own *own = &e->own;
+
+	forget_key(own);
+	if (++own->tries % ACQUIRE_TRIES == 0)
+		retry_later(e, "each subnet that was tried is taken by another record");
+	else
+		etcd_own_step(e);
+}
+
 static void on_removed(const struct etcd_reply *reply, void *userdata)
 {
 	struct etcd *e = userdata;
 
-	if (answered(e, reply))
+	if (!answered(e, reply))
+		return;
+	if (reply->status == ETCD_CONFLICT && reply->kv) {
+		see(e, reply->kv);
+		e->own.newborn = true; /* still to go */
 		etcd_own_step(e);
+		return;
+	}
+	try_another(e);
 }
 
 static void arm_renewal(struct etcd *e)
@@ -282,11 +316,15 @@ static void on_renewed(const struct etcd_reply *reply, void *userdata)
 
 	if (!answered(e, reply))
 		return;
+	if (reply->status == ETCD_CONFLICT) {
+		own->expires_ms = 0; /* not renewed: again, if the key is still ours */
+		see_answer(e, reply);
+		etcd_own_step(e);
+		return;
+	}
 	if (reply->status != ETCD_OK) {
 		log_warning("The etcd lease of %s has gone; taking a new one", own->key);
 		lose_lease(own);
-		if (reply->status == ETCD_CONFLICT)
-			see_answer(e, reply->kv);
 		etcd_own_step(e);
 		return;
 	}
@@ -302,6 +340,7 @@ static void on_renewed(const struct etcd_reply *reply, void *userdata)
 	own->expires_ms = loop_now_ms() + reply->ttl_s * 1000;
 	log_info("Lease renewed, new expiration: %s",
 		 lease_format_time(time(NULL) + reply->ttl_s, until));
+	settle(e);
 	arm_renewal(e);
 }
 
@@ -310,11 +349,27 @@ static void on_renewed(const struct etcd_reply *reply, void *userdata)
 /* Ours, also when our address has changed since we wrote it. */
 static bool is_ours(const struct etcd_own *own)
 {
-	struct lease written = {0};
+	if (lease_same_public_ip(&own->claim.attrs, &own->record))
+		return true;
+	for (size_t i = 0; i < OWN_IPS; i++) {
+		struct lease lease = {0};
 
-	memcpy(written.public_ip, own->written_ip, sizeof(written.public_ip));
-	return lease_same_public_ip(&own->claim.attrs, &own->record) ||
-	       lease_same_public_ip(&written, &own->record);
+		memcpy(lease.public_ip, own->published[i], sizeof(lease.public_ip));
+		if (lease_same_public_ip(&lease, &own->record))
+			return true;
+	}
+	return false;
+}
+
+/* Our record has these IPs, or may have. */
+static void note_published(struct etcd_own *own)
+{
+	unsigned last = (own->n_published + OWN_IPS - 1) % OWN_IPS;
+
+	if (!memcmp(own->published[last], own->claim.attrs.public_ip, sizeof(own->published[0])))
+		return;
+	memcpy(own->published[own->n_published++ % OWN_IPS], own->claim.attrs.public_ip,
+	       sizeof(own->published[0]));
 }
 
 static void choose_key(struct etcd *e)
@@ -353,6 +408,8 @@ static void call_write(struct etcd *e, bool create)
 	lease_done(&lease);
 	(void)snprintf(key, sizeof(key), ETCD_SUBNETS_DIR "%s", own->key);
 	own->calling = true;
+	own->sent = own->asked;
+	note_published(own);
 	if (create)
 		e->api->ops->create(e->api, key, value, own->lease, on_written, e);
 	else
@@ -386,7 +443,7 @@ static void give_up_key(struct etcd *e)
 	char key[LEASE_KEY_MAX], ip[IP_STRLEN];
 
 	(void)snprintf(key, sizeof(key), "%s", own->key);
-	if (own->told)
+	if (is_told(own))
 		log_warning(
 			"Our lease %s was taken by host %s; acquiring another one", key,
 			ip_format(&theirs.public_ip[ip_is_set(&theirs.public_ip[IP_V4]) ? IP_V4
@@ -395,9 +452,9 @@ static void give_up_key(struct etcd *e)
 	else
 		log_debug(1, "Lost a race for %s; trying another one", key);
 	own->record = (struct lease){0};
-	own->tries++;
 	forget_key(own);
 	peers_put(e->store.peers, key, &theirs);
+	try_another(e);
 }
 
 struct rival {
@@ -425,15 +482,12 @@ static bool step_back(struct etcd *e)
 
 	if (!own->newborn)
 		return false;
-	own->newborn = false;
 	peers_each(e->store.peers, find_rival, &rival);
 	if (!rival.found)
 		return false;
 	log_info("Subnet %s overlaps one that was leased a moment earlier; taking another one",
 		 own->key);
 	call_on_key(e, true);
-	own->tries++;
-	forget_key(own);
 	return true;
 }
 
@@ -443,7 +497,7 @@ static bool may_rewrite(struct etcd *e)
 	struct etcd_own *own = &e->own;
 	int64_t now = loop_now_ms(), due;
 
-	if (own->ours_changed || !own->told)
+	if (own->written != own->asked || !is_told(own))
 		return true;
 	if (!own->rewritten_ms || now - own->rewritten_ms > REWRITE_QUIET_MS + own->rewrite_wait_ms)
 		own->rewrite_wait_ms = 0;
@@ -466,14 +520,12 @@ static bool may_rewrite(struct etcd *e)
 static void tell(struct etcd *e)
 {
 	struct etcd_own *own = &e->own;
-	bool same = own->told && !memcmp(own->told_subnet, own->subnet, sizeof(own->subnet));
 
 	own->tries = 0;
-	own->retry_ms = RETRY_FIRST_MS;
-	own->ours_changed = false;
-	memcpy(own->written_ip, own->claim.attrs.public_ip, sizeof(own->written_ip));
-	set_own_problem(e, "");
-	if (!same) {
+	own->newborn = false;
+	own->written = own->asked;
+	note_published(own);
+	if (!is_told(own)) {
 		own->told = true;
 		memcpy(own->told_subnet, own->subnet, sizeof(own->subnet));
 		e->store.events.own(&own->record, e->store.events.userdata);
@@ -481,24 +533,63 @@ static void tell(struct etcd *e)
 	etcd_tell_synced(e);
 }
 
+static void call_renew(struct etcd *e)
+{
+	struct etcd_own *own = &e->own;
+	char key[sizeof(ETCD_SUBNETS_DIR) + LEASE_KEY_MAX];
+	struct etcd_kv kv = {.key = key,
+			     .value = own->value,
+			     .len = strlen(own->value),
+			     .revision = own->revision,
+			     .lease = own->lease};
+
+	(void)snprintf(key, sizeof(key), ETCD_SUBNETS_DIR "%s", own->key);
+	own->calling = true;
+	e->api->ops->renew(e->api, &kv, on_renewed, e);
+}
+
+/* The record is as it should be. */
+static void keep_alive(struct etcd *e)
+{
+	struct etcd_own *own = &e->own;
+
+	if (own->record_lease &&
+	    (!own->expires_ms ||
+	     own->expires_ms - own->claim.renew_margin_s * 1000 <= loop_now_ms())) {
+		call_renew(e);
+		return;
+	}
+	settle(e);
+	if (own->record_lease)
+		arm_renewal(e);
+	else
+		loop_timer_stop(own->timer); /* a reservation */
+}
+
+/* Whether the record says what we want it to say. */
+static bool is_as_wanted(const struct etcd_own *own)
+{
+	struct lease want = claim_lease(&own->claim, own->subnet, 0);
+	bool same = own->readable && lease_same_content(&want, &own->record);
+
+	lease_done(&want);
+	return same;
+}
+
 static void step_present(struct etcd *e)
 {
 	struct etcd_own *own = &e->own;
-	struct lease want;
 	bool same;
 
 	if (own->readable && !is_ours(own)) {
 		give_up_key(e);
-		etcd_own_step(e);
 		return;
 	}
-	if (!own->told && !own->readable) { /* not for us to overwrite */
-		own->tries++;
-		forget_key(own);
-		etcd_own_step(e);
+	if (!is_told(own) && !own->readable) { /* not for us to overwrite */
+		try_another(e);
 		return;
 	}
-	if (!own->told && step_back(e))
+	if (!is_told(own) && step_back(e))
 		return;
 	/* That of an earlier run, for instance: it is ours to keep alive. */
 	if (own->record_lease && own->record_lease != own->lease &&
@@ -506,34 +597,17 @@ static void step_present(struct etcd *e)
 		own->lease = own->record_lease;
 		own->expires_ms = 0;
 	}
-	want = claim_lease(&own->claim, own->subnet, 0);
-	same = own->readable && lease_same_content(&want, &own->record);
-	lease_done(&want);
-	if (own->record_lease && !own->lease)
+	same = is_as_wanted(own);
+	if (own->record_lease && !own->lease) {
 		call_grant(e);
-	else if (!same && may_rewrite(e))
-		call_write(e, false);
-	else if (same && own->record_lease != own->lease && own->record_lease)
-		call_write(e, false);
-	if (own->calling || !same)
-		return;
-	tell(e);
-	if (!own->record_lease) {
-		loop_timer_stop(own->timer); /* a reservation */
-	} else if (!own->expires_ms ||
-		   own->expires_ms - own->claim.renew_margin_s * 1000 <= loop_now_ms()) {
-		char key[sizeof(ETCD_SUBNETS_DIR) + LEASE_KEY_MAX];
-		struct etcd_kv kv = {.key = key,
-				     .value = own->value,
-				     .len = strlen(own->value),
-				     .revision = own->revision,
-				     .lease = own->lease};
-
-		(void)snprintf(key, sizeof(key), ETCD_SUBNETS_DIR "%s", own->key);
-		own->calling = true;
-		e->api->ops->renew(e->api, &kv, on_renewed, e);
+	} else if (!same || (own->record_lease && own->record_lease != own->lease)) {
+		if (same || may_rewrite(e))
+			call_write(e, false);
 	} else {
-		arm_renewal(e);
+		tell(e);
+		/* The owner may have asked for something else meanwhile. */
+		if (!own->calling && own->seen == OWN_PRESENT && is_as_wanted(own))
+			keep_alive(e);
 	}
 }
 
@@ -549,7 +623,8 @@ void etcd_own_step(struct etcd *e)
 		return;
 	switch (own->seen) {
 	case OWN_UNKNOWN:
-		call_on_key(e, false);
+		if (!e->getting)
+			call_on_key(e, false);
 		break;
 	case OWN_ABSENT:
 		if (own->lease)

@@ -95,7 +95,7 @@ void etcd_peers_on_gone_timer(void *userdata)
 	int64_t now = loop_now_ms();
 
 	if (!e->live)
-		return; /* it may be back already; the watch comes here again when it stands */
+		return; /* it may be back already; etcd_peers_resume() arms the timer again */
 	/* In the order of their end. */
 	HASH_ITER (hh, e->gone, gone, next) {
 		if (gone->due_ms > now) {
@@ -105,7 +105,14 @@ void etcd_peers_on_gone_timer(void *userdata)
 		peers_remove(e->store.peers, gone->name);
 		forget_gone(e, gone);
 	}
-	etcd_own_step(e); /* a subnet may be free now */
+	if (!*e->own.key)
+		etcd_own_step(e); /* a subnet may be free now */
+}
+
+void etcd_peers_resume(struct etcd *e)
+{
+	if (e->gone)
+		loop_timer_set(e->gone_timer, VANISHED_MS);
 }
 
 void etcd_peers_forget_gone(struct etcd *e)

@@ -110,7 +110,7 @@ static int authorize(const struct v2 *v2, char **ret_text, struct err *err)
 	_cleanup_(forget_secret) char *password = NULL;
 	int r;
 
-	if (!*user_of(v2))
+	if (!etcd_link_has_user(v2->api.link))
 		return 0;
 	r = etcd_link_password(v2->api.link, &password, err);
 	if (r < 0)

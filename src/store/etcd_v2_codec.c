@@ -61,8 +61,9 @@ char *etcd_v2_target(const char *prefix, const char *key, const char *query)
 	char *at = stpcpy(target, KEYS_PATH);
 
 	at = encode(at, prefix, "/");
-	if (*key)
-		at = encode(stpcpy(at, "/"), key, "/");
+	/* The prefix itself has a slash behind it: a role for "PREFIX/" and a star, which is
+	 * what the original needs, then is enough. */
+	at = encode(stpcpy(at, "/"), key, "/");
 	if (*query)
 		(void)stpcpy(stpcpy(at, "?"), query);
 	return target;

@@ -34,7 +34,7 @@ static void test_target(void **state)
 		const char *prefix, *key, *query, *target;
 	} rows[] = {
 		{PREFIX, "config", "", "/v2/keys/coreos.com/network/config"},
-		{PREFIX, "", "recursive=true", "/v2/keys/coreos.com/network?recursive=true"},
+		{PREFIX, "", "recursive=true", "/v2/keys/coreos.com/network/?recursive=true"},
 		{"/a b%?#", "subnets/10.5.52.0-24&fd00::-64", "x=y&z",
 		 "/v2/keys/a%20b%25%3F%23/subnets/10.5.52.0-24%26fd00%3A%3A-64?x=y&z"},
 		{"/\xc3\xb6\x7f", "~", "", "/v2/keys/%C3%B6%7F/~"},
