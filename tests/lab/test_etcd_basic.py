@@ -8,6 +8,7 @@
 import json
 import os
 import re
+import subprocess
 
 import pytest
 
@@ -101,6 +102,28 @@ def test_another_prefix(make_topo, flag, prefix):
     topo["h1"].start_flanneld(f"--etcd-prefix={flag}")
     assert sorted(kv.key for kv in etcd.v3.list("")) == sorted(
         [f"{prefix}/config", f"{prefix}/subnets/{topo['h1'].key()}"])
+
+
+@pytest.mark.parametrize("kind", ["gateway", "grpc-proxy"])
+def test_through_the_proxies_of_etcd(make_topo, kind):
+    """On each host, as the manuals have it: one copies bytes, one speaks gRPC itself."""
+    topo = make_topo(2)
+    etcd = topo.etcd(3)
+    for host in topo:
+        host.popen("etcd", kind, "start", "--listen-addr=127.0.0.1:23790",
+                   f"--endpoints={','.join(m.address + ':2379' for m in etcd)}",
+                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                   start_new_session=True)
+        wait_until(lambda h=host: h.run("ss", "-Htln", "sport = :23790").stdout)
+    etcd.client["etcd-endpoints"] = "http://127.0.0.1:23790"
+    topo.start(CONFIG)
+    traffic.assert_all_to_all(topo.pods())
+    topo.follow_the_store()
+    etcd.v3.revoke("10.5.77.0-24")
+    wait_until(lambda: "10.5.77.0/24" not in topo["h1"].pod_routes())
+    for host in topo:
+        assert etcd.v3.ttl(host.key())[1] == DAY
+        host.wait_readyz(200)
 
 
 def test_endpoints_by_environment(make_topo):
@@ -315,6 +338,22 @@ def test_a_lease_near_its_end_gets_a_day_again(make_topo):
     wait_until(lambda: etcd.v3.ttl("10.5.223.0-24")[0] > DAY - 60)
 
 
+def test_a_reservation_that_is_made_for_us_is_taken_at_the_next_start(make_topo):
+    """It comes before the lease that we have."""
+    topo = make_topo(2)
+    etcd = topo.etcd()
+    topo.allow_log("W", "10.5.")
+    topo.start(CONFIG)
+    h1 = topo["h1"]
+    record = {"PublicIP": h1.address}
+    etcd.v3.put_lease("10.5.130.0-24", record, expires_in=None)
+    h1.stop_flanneld()
+    h1.start_flanneld()
+    assert h1.key() == "10.5.130.0-24" and etcd.v3.ttl("10.5.130.0-24") is None
+    topo.wait_meshed()
+    traffic.assert_all_to_all(topo.pods())
+
+
 @pytest.mark.parametrize("record", [
     {"BackendType": "vxlan", "BackendData": {"VNI": 1, "VtepMAC": "02:00:00:00:01:23"}}, {},
 ], ids=["full", "address-only"])
@@ -485,6 +524,26 @@ def test_the_config_changes_while_running(make_topo):
     for host in topo:
         assert etcd.v3.lease(host.key())["BackendType"] == "vxlan"
         assert etcd.v3.ttl(host.key())[1] == DAY
+
+
+def test_another_network_is_for_the_next_start(make_topo):
+    """Running pods have addresses of the one that we have."""
+    topo = make_topo(2)
+    etcd = topo.etcd()
+    topo.allow_log("E", f"{PREFIX}/config: Network 10.6.0.0/16 .*restart")
+    topo.allow_log("W", "10.5.")
+    topo.start(CONFIG)
+    before = topo.overlays()
+    etcd.v3.write_config({"Network": "10.6.0.0/16", "Backend": {"Type": "vxlan"}})
+    for host in topo:
+        host.wait_log("restart")
+    assert topo.overlays() == before
+    topo.stop()
+    topo.start()
+    traffic.assert_all_to_all(topo.pods())
+    for host in topo:
+        assert host.key().startswith("10.6.") and etcd.v3.ttl(host.key())[1] == DAY
+        assert host.pod_routes(["10.5.0.0/16"]) == {}
 
 
 def test_the_config_key_is_deleted_and_the_network_stays(make_topo):

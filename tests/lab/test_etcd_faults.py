@@ -223,6 +223,56 @@ def test_etcd_is_restarted_with_its_data_lost(one, token):
     one.follows()
 
 
+def test_etcd_is_restored_from_a_backup(one):
+    """Revisions run backwards: who waits for the next one would wait long. What is in the
+    backup counts, and who is not in it publishes again."""
+    one.topo.allow_log("W", "was deleted|vanished|data is not")
+    v3, h1 = one.etcd.v3, one.topo["h1"]
+    v3.put_peer("10.5.60.0-24", "192.168.64.60", mac="02:00:00:00:00:60")
+    key = h1.key()
+    h1.stop_flanneld()
+    v3.remove(key)
+    backup = one.etcd.backup()
+    h1.start_flanneld()
+    assert h1.key() == key
+    v3.put_peer("10.5.60.0-24", "192.168.64.99", mac="02:00:00:00:00:60")
+    v3.put_peer("10.5.61.0-24", "192.168.64.61", mac="02:00:00:00:00:61")
+    v3.put_many({f"/elsewhere/{i}": "x" for i in range(100)})
+    for host in one.topo:
+        wait_until(lambda h=host: "10.5.61.0/24" in h.pod_routes())
+    one.etcd.restore(backup)
+    wait_until(lambda: key in v3.keys(), 20)
+    for host in one.topo:
+        wait_until(lambda h=host: "10.5.61.0/24" not in h.pod_routes(), 20)
+        assert ("02:00:00:00:00:60", "192.168.64.60") in host.overlay()[
+            "devices"]["flannel.1"]["fdb"]
+    v3.remove("10.5.60.0-24")
+    one.follows()
+
+
+@pytest.mark.needs("nft")
+def test_data_that_is_lost_and_has_grown_again_is_not_taken_for_the_old(one):
+    """The same URLs and token give the same cluster id; and by the time we are back, others
+    have written so much that the revision is past that which we wait for."""
+    one.topo.allow_log("W", "was deleted|vanished|data is not")
+    v3, hosts = one.etcd.v3, one.topo.hosts
+    v3.put_peer("10.5.60.0-24", "192.168.64.60", mac="02:00:00:00:00:60")
+    for host in hosts:
+        wait_until(lambda h=host: "10.5.60.0/24" in h.pod_routes())
+        one.etcd.cut_off(host)
+    one.etcd.wipe()
+    v3.write_config(CONFIG)
+    v3.put_peer("10.5.61.0-24", "192.168.64.61", mac="02:00:00:00:00:61")
+    v3.put_many({f"/elsewhere/{i}": "x" for i in range(500)})
+    one.etcd.let_in()
+    wait_equal(lambda: set(v3.keys()), {*one.keys, "10.5.61.0-24"}, 90)
+    for host in hosts:
+        wait_until(lambda h=host: "10.5.61.0/24" in h.pod_routes()
+                   and "10.5.60.0/24" not in h.pod_routes(), 90)
+    v3.remove("10.5.61.0-24")
+    one.follows()
+
+
 def test_all_records_are_deleted_at_once(one):
     """etcdctl del --prefix: everybody publishes again."""
     one.topo.allow_log("W", "was deleted|vanished")
@@ -346,6 +396,36 @@ def test_a_lease_that_somebody_shortened_is_not_trusted(one):
     stays(lambda: v3.kv(key) is not None, 5)
     wait_until(lambda: v3.ttl(key)[0] > 3600)
     one.follows()
+
+
+def test_our_record_is_made_a_reservation_while_we_run(one):
+    """etcdctl put, without a lease: the administrator's word, also after a restart."""
+    v3, h1 = one.etcd.v3, one.topo["h1"]
+    key, old = h1.key(), one.etcd.v3.kv(h1.key()).lease
+    v3.put_lease(key, v3.lease(key), expires_in=None)
+    stays(lambda: v3.ttl(key) is None, 1)
+    one.etcd.ctl("lease", "revoke", f"{old:x}", check=False)
+    h1.stop_flanneld()
+    h1.start_flanneld()
+    assert h1.key() == key and v3.ttl(key) is None
+    one.follows()
+
+
+def test_our_address_changes(make_topo):
+    """The connection to etcd goes with the old one; record, subnet and pods stay ours."""
+    topo = make_topo(2)
+    etcd = topo.etcd()
+    topo.allow_log("W", "etcd|[Dd]atastore|address|uplink|10.5.")
+    topo.start(CONFIG)
+    h1, h2 = topo.hosts
+    pods, key = topo.pods(), h1.key()
+    topo.set_address(h1, "192.168.64.99")
+    wait_until(lambda: etcd.v3.lease(key)["PublicIP"] == "192.168.64.99", 30)
+    wait_until(lambda: "192.168.64.99" in dict(
+        h2.overlay()["devices"]["flannel.1"]["fdb"]).values())
+    traffic.assert_all_to_all(pods)
+    assert h1.key() == key and len(etcd.v3.keys()) == 2 and etcd.v3.ttl(key)[1] == DAY
+    topo.follow_the_store(77, 40)
 
 
 def test_our_subnet_is_stolen(make_topo):

@@ -9,7 +9,7 @@
     topo.start(CONFIG)             # hosts are started with --etcd-endpoints=...
     etcd.ctl("get", "--prefix", "/coreos.com/network")
     etcd.v3.put_peer(...), etcd.v2.put_peer(...)      as lib/store.py's, in either key space
-    etcd.leader().kill(); etcd["e2"].pause(); etcd.cut_off(host)
+    etcd.leader().kill(); etcd["e2"].pause(); etcd.cut_off(host); etcd.restore(etcd.backup())
 
 What a test reads or writes goes through the real etcdctl; whether a member is well is seen
 on its metrics port, which wants neither TLS nor a password.
@@ -78,7 +78,7 @@ class Member:
             f"--listen-peer-urls={self.peer_url}",
             f"--initial-advertise-peer-urls={self.peer_url}",
             f"--listen-metrics-urls={metrics}", f"--initial-cluster-state={state}",
-            f"--initial-cluster={','.join(f'{m.name}={m.peer_url}' for m in self.etcd)}",
+            f"--initial-cluster={self.etcd.peers()}",
             f"--initial-cluster-token={self.etcd.token}", *_FLAGS,
             *(_ALONE if len(self.etcd.members) == 1 else _THREE), *self.etcd.flags,
         ]
@@ -246,6 +246,31 @@ class Etcd:
         self.token = token or self.token
         self.auth = False
         self.start()
+
+    def backup(self):
+        """A snapshot of the data; where it is."""
+        path = os.path.join(self.dir, "backup.db")
+        self.ctl("snapshot", "save", path)
+        return path
+
+    def restore(self, path):
+        """All members begin again with the data of a backup, as etcd's manual has it: it is
+        another cluster then, and its revision is an old one."""
+        self.kill()
+        self.token += ".restored"
+        for member in self.members:
+            member.wipe()
+            env = {**os.environ, "ETCDCTL_API": "3"}
+            subprocess.run(
+                ["etcdctl", "snapshot", "restore", path, f"--name={member.name}",
+                 f"--data-dir={member.data}", f"--initial-cluster-token={self.token}",
+                 f"--initial-cluster={self.peers()}",
+                 f"--initial-advertise-peer-urls={member.peer_url}"],
+                check=True, capture_output=True, env=env)
+        self.start()
+
+    def peers(self):
+        return ",".join(f"{m.name}={m.peer_url}" for m in self.members)
 
     def replace(self, member):
         """A member dies with its disk; an empty one takes its place and its address."""
