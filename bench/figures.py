@@ -37,6 +37,7 @@ class Bench:
     binary: str
     scratch: world.Scratch
     quick: bool
+    large: bool = False
 
     def rounds(self, full, quick):
         return quick if self.quick else full
@@ -508,31 +509,13 @@ class Pair:
                   "peer", "name", "eth0", "netns", self.hosts[1].name)
         for i in (0, 1):
             world.set_uplink(self.hosts[i], 2 + i)
-            with self.hosts[i].entered():
-                _write("/proc/sys/net/ipv4/ip_forward", "1")
-            self._add_pod(i)
+            world.add_pod(self.hosts[i], self.pods[i])
         self.start()
-        self.addr = [self._own_address(i) for i in (0, 1)]
+        self.addr = [d.pod_address() for d in self.daemons]
         for i in (0, 1):
-            self._address_pod(i, self.addr[i])
-            self._address_pod(i, "172.30.%d.2" % i)
+            world.address_pod(self.hosts[i], self.pods[i], self.addr[i])
+            world.address_pod(self.hosts[i], self.pods[i], "172.30.%d.2" % i)
             self._by_hand(i)
-
-    def _add_pod(self, i):
-        world.run("ip", "link", "add", "pod", "netns", self.hosts[i].name, "type", "veth",
-                  "peer", "name", "eth0", "netns", self.pods[i].name)
-        self.hosts[i].ip("link", "set", "pod", "up")
-        self.hosts[i].ip("addr", "add", "169.254.1.1/32", "dev", "pod")
-        self.pods[i].ip("link", "set", "eth0", "mtu", "1450", "up")
-        self.pods[i].ip("route", "add", "169.254.1.1", "dev", "eth0")
-        self.pods[i].ip("route", "add", "default", "via", "169.254.1.1", "dev", "eth0")
-
-    def _address_pod(self, i, address):
-        self.pods[i].ip("addr", "add", address + "/32", "dev", "eth0")
-        self.hosts[i].ip("route", "add", address + "/32", "dev", "pod")
-
-    def _own_address(self, i):
-        return self.daemons[i].own_lease().rsplit(".", 1)[0] + ".2"
 
     def _by_hand(self, i):
         host, other = self.hosts[i], 1 - i
@@ -547,12 +530,7 @@ class Pair:
 
     def start(self):
         self.daemons = [self.bench.daemon(h, self.store) for h in self.hosts]
-
-        def both_routed():
-            return all("flannel.1" in h.ip("route", "show", "root", "10.0.0.0/8")
-                       for h in self.hosts)
-
-        world.wait_for("the two hosts to see each other", both_routed)
+        world.await_peers(self.hosts)
 
     def stop(self):
         """No daemon, nor the filter that it leaves behind: hosts as if by hand."""
@@ -560,11 +538,6 @@ class Pair:
             daemon.stop()
             subprocess.run(["ip", "netns", "exec", host.name, "nft", "flush", "ruleset"],
                            check=False)
-
-
-def _write(path, text):
-    with open(path, "w", encoding="ascii") as f:
-        f.write(text)
 
 
 def iperf(pair, source, target, seconds):

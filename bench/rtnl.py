@@ -6,6 +6,7 @@ An entry is a small tuple, the same whether it comes from a dump or a notificati
 ("addr", ip, prefix length), each of one device, IPv4 only.
 """
 import contextlib
+import errno
 import os
 import socket
 import struct
@@ -18,7 +19,8 @@ NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 F_REQUEST, F_ACK, F_DUMP = 1, 4, 0x300
 F_REPLACE, F_CREATE = 0x100, 0x400
-GROUPS = 1 << 0 | 1 << 2 | 1 << 4 | 1 << 6  # link, neigh, IPv4 address, IPv4 route
+IPV4_ROUTES = 1 << 6
+GROUPS = 1 << 0 | 1 << 2 | 1 << 4 | IPV4_ROUTES  # link, neigh, IPv4 address
 AF_BRIDGE = 7
 RT_TABLE_MAIN, RTPROT_BOOT, RTN_UNICAST, RTNH_F_ONLINK = 254, 3, 1, 4
 NUD_PERMANENT, NTF_SELF = 0x80, 2
@@ -143,6 +145,7 @@ def encode(requests):
 
 
 def enlarge(sock, size):
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)  # as far as anybody may
     with contextlib.suppress(PermissionError):  # only the first user namespace may
         sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
 
@@ -221,10 +224,10 @@ class Requests:
 class Monitor:
     """Notifications with the time at which this process read them."""
 
-    def __init__(self):
+    def __init__(self, groups=GROUPS):
         self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
         enlarge(self.socket, 64 << 20)
-        self.socket.bind((0, GROUPS))
+        self.socket.bind((0, groups))
 
     def read(self, timeout_s):
         """(time in ns, message type, body) of each; ends when nothing came for so long."""
@@ -239,8 +242,17 @@ class Monitor:
                 yield now, kind, body
 
     def drain(self):
-        for _ in self.read(0):
-            pass
+        """What overflowed before does not matter either."""
+        again = True
+        while again:
+            try:
+                again = False
+                for _ in self.read(0):
+                    pass
+            except OSError as why:
+                if why.errno != errno.ENOBUFS:
+                    raise
+                again = True
 
     def close(self):
         self.socket.close()

@@ -12,11 +12,15 @@ import os
 import pathlib
 import platform
 import signal
+import subprocess
 import sys
 import time
 
+import etcd_figures
 import figures
 import world
+
+FIGURES = {**figures.FIGURES, **etcd_figures.FIGURES}
 
 COLUMNS = "%-48s %-28s %-20s %-8s %s"
 
@@ -24,13 +28,14 @@ COLUMNS = "%-48s %-28s %-20s %-8s %s"
 def parse_args():
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[1],
-        epilog="figures: " + "; ".join("%s: %s" % (k, v[1]) for k, v in figures.FIGURES.items()),
+        epilog="figures: " + "; ".join("%s: %s" % (k, v[1]) for k, v in FIGURES.items()),
     )
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=list(figures.FIGURES),
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=list(FIGURES),
                         help="only these figures")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE",
                         help="write everything that was measured here")
     parser.add_argument("--quick", action="store_true", help="fewer rounds; less to believe")
+    parser.add_argument("--large", action="store_true", help="200 daemons at the same moment, too")
     return parser.parse_args()
 
 
@@ -56,9 +61,10 @@ def show(result):
 def measure(bench, name):
     """Results of one figure; what could not be measured counts as missed."""
     try:
-        for result in figures.FIGURES[name][0](bench):
+        for result in FIGURES[name][0](bench):
             yield result
-    except (world.Failure, OSError) as why:
+    except (world.Failure, OSError, subprocess.SubprocessError) as why:
+        world.clear()  # it is not in the way of the next
         yield figures.Result(name, "failed", "", False, str(why), {"failed": str(why)})
 
 
@@ -89,8 +95,8 @@ def main():
     scratch = world.Scratch()
     results = []
     try:
-        bench = figures.Bench(binary, scratch, args.quick)
-        for name in args.only or figures.FIGURES:
+        bench = figures.Bench(binary, scratch, args.quick, args.large)
+        for name in args.only or FIGURES:
             for result in measure(bench, name):
                 show(result)
                 results.append(result)

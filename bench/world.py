@@ -96,6 +96,54 @@ def set_uplink(ns, octet):
     ns.ip("route", "add", "default", "via", "192.168.77.1")
 
 
+class Switch:
+    """A namespace with a bridge, on which hosts and etcd are; it is 192.168.77.1 there."""
+
+    def __init__(self, name="switch"):
+        self.ns = Namespace(name)
+        self.ns.ip("link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
+        self.ns.ip("addr", "add", "192.168.77.1/24", "dev", "br0")
+        self.ns.ip("link", "set", "br0", "up")
+
+    def plug(self, ns, octet):
+        port = "p%d" % octet
+        self.ns.ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", ns.name)
+        self.ns.ip("link", "set", port, "master", "br0", "up")
+        set_uplink(ns, octet)
+
+    def host(self, octet):
+        ns = Namespace("host%d" % octet)
+        self.plug(ns, octet)
+        return ns
+
+
+def add_pod(host, pod):
+    """A namespace behind @host, which forwards for it."""
+    with host.entered():
+        pathlib.Path("/proc/sys/net/ipv4/ip_forward").write_text("1", encoding="ascii")
+    run("ip", "link", "add", "pod", "netns", host.name, "type", "veth", "peer", "name",
+              "eth0", "netns", pod.name)
+    host.ip("link", "set", "pod", "up")
+    host.ip("addr", "add", "169.254.1.1/32", "dev", "pod")
+    pod.ip("link", "set", "eth0", "mtu", "1450", "up")
+    pod.ip("route", "add", "169.254.1.1", "dev", "eth0")
+    pod.ip("route", "add", "default", "via", "169.254.1.1", "dev", "eth0")
+
+
+def address_pod(host, pod, address):
+    pod.ip("addr", "add", address + "/32", "dev", "eth0")
+    host.ip("route", "add", address + "/32", "dev", "pod")
+
+
+def await_peers(hosts, n=1):
+    """Each has the routes of so many others."""
+    def all_routed():
+        return all(h.ip("route", "show", "root", "10.0.0.0/8").count("flannel.1") >= n
+                   for h in hosts)
+
+    wait_for("the hosts to see each other", all_routed)
+
+
 class Scratch:
     """Directories on a tmpfs of their own: no disk is measured."""
 
@@ -125,13 +173,16 @@ class Peer:
         self.mac = "0e:be:%02x:%02x:%02x:%02x" % (j >> 24, j >> 16 & 255, j >> 8 & 255, j & 255)
         self.key = self.base + "-24"
 
-    def record(self):
-        expiry = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=24)
+    def value(self):
+        """The record as etcd has it; a file says beside that when it ends."""
         return (
             '{"PublicIP":"%s","PublicIPv6":null,"BackendType":"vxlan",'
-            '"BackendData":{"VNI":1,"VtepMAC":"%s"},"Expiration":"%s"}'
-            % (self.public_ip, self.mac, expiry.strftime("%Y-%m-%dT%H:%M:%SZ"))
+            '"BackendData":{"VNI":1,"VtepMAC":"%s"}}' % (self.public_ip, self.mac)
         )
+
+    def record(self):
+        expiry = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=24)
+        return self.value()[:-1] + ',"Expiration":"%s"}' % expiry.strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def entries(self):
         return [
@@ -139,6 +190,13 @@ class Peer:
             ("neigh", self.base, self.mac),
             ("route", self.base, 24, self.base),
         ]
+
+
+def network_config(network=NETWORK, subnet_min="10.240.0.0"):
+    return (
+        '{"Network":"%s","SubnetLen":24,"SubnetMin":"%s","Backend":{"Type":"vxlan"}}'
+        % (network, subnet_min)
+    )
 
 
 def fill_store(path, n_peers, network=NETWORK):
@@ -149,48 +207,64 @@ def fill_store(path, n_peers, network=NETWORK):
     for i in range(n_peers):
         peer = Peer(i)
         (subnets / peer.key).write_text(peer.record())
-    (path / "config").write_text(
-        '{"Network":"%s","SubnetLen":24,"SubnetMin":"10.240.0.0","Backend":{"Type":"vxlan"}}'
-        % network
-    )
+    (path / "config").write_text(network_config(network))
     return path
 
 
+def gated(*args):
+    """The command that executes @args when its standard input ends."""
+    return ["sh", "-c", 'read -r _; exec "$@" </dev/null', "sh", *args]
+
+
 class Daemon:
-    """A flanneld in a namespace. Ready when the constructor returns."""
+    """A flanneld in a namespace. Ready when the constructor returns; with @gate, the end of a
+    pipe, it is executed when the other end closes, and await_ready() is the caller's."""
 
     running = []
 
-    def __init__(self, binary, ns, store, scratch, *flags, timeout_s=120):
+    def __init__(self, binary, ns, store, scratch, *flags, timeout_s=120, gate=None):
         self.ns = ns
         self.dir = scratch.new("daemon")
         self.memory_peak_kb = 0
-        notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        notify.bind(str(self.dir / "notify"))
-        notify.settimeout(timeout_s)
+        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notify.bind(str(self.dir / "notify"))
         self.log = self.dir / "log"
         self.subnet_file = self.dir / "subnet.env"
-        args = [binary, "--subnet-dir=%s" % store, "--subnet-file=%s" % self.subnet_file,
-                "--healthz-port=0", *flags]
+        # A directory, or an etcd.
+        where = store.flags() if hasattr(store, "flags") else ["--subnet-dir=%s" % store]
+        args = [binary, *where, "--subnet-file=%s" % self.subnet_file,
+                "--state-dir=%s" % (self.dir / "state"), "--healthz-port=0", *flags]
+        if gate is not None:
+            args = gated(*args)
         env = dict(os.environ, NOTIFY_SOCKET=str(self.dir / "notify"))
         with open(self.log, "wb") as log, ns.entered():
             begin = time.monotonic_ns()
             # pylint: disable=consider-using-with
-            self.process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, env=env, close_fds=False)
+            self.process = subprocess.Popen(
+                args, stdin=subprocess.DEVNULL if gate is None else gate, stdout=log, stderr=log,
+                env=env, close_fds=gate is not None)
         Daemon.running.append(self)
         self.pid = self.process.pid
-        self._await_ready(notify)
-        self.ready_ns = time.monotonic_ns() - begin
-        notify.close()
+        if gate is None:
+            self.ready_ns = self.await_ready(timeout_s) - begin
 
-    def _await_ready(self, notify):
-        try:
-            while b"READY=1" not in notify.recv(4096):
-                pass
-        except TimeoutError:
-            self.stop()
-            raise Failure("flanneld was not ready in time: " + self.last_words()) from None
+    def await_ready(self, timeout_s):
+        """The time at which it said so."""
+        end = time.monotonic() + timeout_s
+        why = "was not ready in time"
+        while time.monotonic() < end:
+            self.notify.settimeout(1)
+            try:
+                if b"READY=1" in self.notify.recv(4096):
+                    now = time.monotonic_ns()
+                    self.notify.close()
+                    return now
+            except TimeoutError:
+                if self.process.poll() is not None:
+                    why = "ended"
+                    break
+        self.stop()
+        raise Failure("flanneld %s: %s" % (why, self.last_words()))
 
     def last_words(self):
         lines = self.log.read_text(errors="replace").splitlines()
@@ -201,6 +275,12 @@ class Daemon:
             if line.startswith("FLANNEL_SUBNET="):
                 return line.split("=")[1].rsplit(".", 1)[0] + ".0"
         raise Failure("no lease in " + str(self.subnet_file))
+
+    def own_key(self):
+        return self.own_lease() + "-24"
+
+    def pod_address(self):
+        return self.own_lease().rsplit(".", 1)[0] + ".2"
 
     def memory_kb(self):
         """Rss, Pss, Private_Dirty, and the peak."""
@@ -253,7 +333,8 @@ def check_complete(ns, peers):
         raise Failure("flannel.1 has no address")
 
 
-def cleanup(scratch):
+def clear():
+    """Ends and removes all daemons and namespaces, and what runs in these."""
     for daemon in list(Daemon.running):
         daemon.stop(signal.SIGKILL)
     for ns in list(Namespace.made):
@@ -263,4 +344,8 @@ def cleanup(scratch):
                 os.kill(int(pid), signal.SIGKILL)
         with contextlib.suppress(Failure):
             ns.delete()
+
+
+def cleanup(scratch):
+    clear()
     scratch.close()

@@ -120,11 +120,19 @@ static void sync_parent(const char *path, const char *name)
 		(void)fsync(fd);
 }
 
-int file_write_atomic(const char *path, const char *text, mode_t mode, struct err *err)
+static const char *name_of(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+/* A new file of @mode beside @path, whose parents are made. The fd, or -errno. */
+static int create_temporary(const char *path, mode_t mode, char **ret_temporary, struct err *err)
 {
 	_cleanup_free_ char *temporary = NULL;
 	_cleanup_close_ int fd = -1;
-	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+	const char *name = name_of(path);
 	size_t size = strlen(path) + sizeof("..XXXXXX");
 	int r;
 
@@ -142,13 +150,69 @@ int file_write_atomic(const char *path, const char *text, mode_t mode, struct er
 		return err_sys(err, r, "cannot create %s", temporary);
 	}
 	/* The temporary file is 0600; the umask has no say in what was asked for. */
-	r = fchmod(fd, mode) < 0 ? -errno : file_write_all(fd, text);
-	if (!r && rename(temporary, path) < 0)
+	if (fchmod(fd, mode) < 0) {
 		r = -errno;
-	if (r < 0) {
 		(void)unlink(temporary);
 		return err_sys(err, r, "cannot write %s", path);
 	}
-	sync_parent(path, name);
+	*ret_temporary = TAKE_PTR(temporary);
+	return TAKE_FD(fd);
+}
+
+/* @code: of writing @temporary, which replaces @path or goes. */
+static int finish_temporary(const char *path, const char *temporary, int code, struct err *err)
+{
+	if (!code && rename(temporary, path) < 0)
+		code = -errno;
+	if (!code)
+		return 0;
+	(void)unlink(temporary);
+	return err_sys(err, code, "cannot write %s", path);
+}
+
+int file_write_atomic(const char *path, const char *text, mode_t mode, struct err *err)
+{
+	_cleanup_free_ char *temporary = NULL;
+	_cleanup_close_ int fd = create_temporary(path, mode, &temporary, err);
+	int r;
+
+	if (fd < 0)
+		return fd;
+	r = finish_temporary(path, temporary, file_write_all(fd, text), err);
+	if (!r)
+		sync_parent(path, name_of(path));
+	return r;
+}
+
+int file_replace_begin(const char *path, mode_t mode, struct file_replacement *ret_replacement,
+		       struct err *err)
+{
+	_cleanup_free_ char *temporary = NULL;
+	int fd = create_temporary(path, mode, &temporary, err);
+
+	if (fd < 0)
+		return fd;
+	*ret_replacement = (struct file_replacement){
+		.stream = fdopen(fd, "w"),
+		.path = mem_strdup(path),
+		.temporary = TAKE_PTR(temporary),
+	};
+	if (!ret_replacement->stream)
+		abort(); /* of the reasons only a lack of memory is left */
 	return 0;
+}
+
+int file_replace_end(struct file_replacement *replacement, int code, struct err *err)
+{
+	/* What a failed write(2) said is lost by now, if it was not the last one. */
+	bool failed = ferror(replacement->stream);
+
+	errno = 0;
+	if ((fclose(replacement->stream) || failed) && !code)
+		code = errno ? -errno : -EIO;
+	code = finish_temporary(replacement->path, replacement->temporary, code, err);
+	free(replacement->path);
+	free(replacement->temporary);
+	*replacement = (struct file_replacement){0};
+	return code;
 }

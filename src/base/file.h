@@ -5,6 +5,7 @@
 #include "base/err.h"
 
 #include <stddef.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 /* Reads the whole file at @path relative to @dirfd (AT_FDCWD for none) into a
@@ -18,6 +19,19 @@ int file_read(int dirfd, const char *path, size_t limit, char **ret_text, size_t
  * fsync(2) and rename(2): a reader sees the old text or the new one, also after
  * a crash. Creates missing parent directories (mode 0755). */
 int file_write_atomic(const char *path, const char *text, mode_t mode, struct err *err);
+
+/* The same for a text that is never in memory as a whole. Between the two the caller writes
+ * to `stream`. The disk is not waited for: after a crash the file may be cut short or empty,
+ * so that the text must show where it ends. */
+struct file_replacement {
+	FILE *stream;
+	char *path, *temporary;
+};
+int file_replace_begin(const char *path, mode_t mode, struct file_replacement *ret_replacement,
+		       struct err *err);
+/* Puts the new text in the place of the old one, unless writing has failed or @code is
+ * one: then the old one stays, and that code is returned. */
+int file_replace_end(struct file_replacement *replacement, int code, struct err *err);
 
 /* Writes all of @text and has it on disk (fsync(2)). 0 or -errno. */
 int file_write_all(int fd, const char *text);

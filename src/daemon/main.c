@@ -138,6 +138,7 @@ int main(int argc, char **argv, char **envp)
 		(void)fprintf(stderr, "flanneld: %s\nTry 'flanneld --help'.\n", err.text);
 		return EXIT_USAGE;
 	}
+	options_hide_secrets(&options);
 	if (options.help) {
 		options_print_help(stdout);
 		return EXIT_SUCCESS;

@@ -340,6 +340,8 @@ static void on_synced(void *userdata)
 
 	log_info("Watching for new subnet leases");
 	node->synced = true;
+	if (*node->store_problem) /* told before, when nothing was there yet */
+		health_degraded(node->health, HEALTH_STORE, node->store_problem);
 	health_good(node->health, HEALTH_PEERS);
 	node_plan_first(node);
 	node_sweep_devices(node);
@@ -350,6 +352,8 @@ static void on_store_state(const char *problem, void *userdata)
 {
 	struct node *node = userdata;
 
+	(void)snprintf(node->store_problem, sizeof(node->store_problem), "%s",
+		       problem ? problem : "");
 	if (!problem) {
 		log_info("The datastore is fine again");
 		health_good(node->health, HEALTH_STORE);

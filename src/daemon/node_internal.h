@@ -31,6 +31,7 @@ struct node {
 
 	struct store *store;
 	struct etcd_settings etcd; /* what `store` borrows */
+	char store_problem[ERR_TEXT_MAX]; /* "": none */
 	struct peers *peers;
 	struct reconciler *reconciler;
 	struct event *uplink_timer; /* look at the uplink again */

@@ -74,6 +74,10 @@ static bool plan_peer(const struct node *node, const char *key, const struct lea
 	struct err err;
 
 	*ret_plan = (struct plan){0};
+	/* Our own record, which the store has not been asked for yet. */
+	if (!memcmp(peer->subnet, node->own.subnet, sizeof(peer->subnet)) &&
+	    !memcmp(peer->public_ip, node->own.public_ip, sizeof(peer->public_ip)))
+		return false;
 	if (!is_sane(node, peer, &err))
 		(void)err_wrap(&err, -EINVAL, "Ignoring lease %s", key);
 	else if (!backend && !strcmp(type, node->backend.ops->type))

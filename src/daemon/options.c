@@ -13,6 +13,7 @@
 #include <limits.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
 
 /* Longest part of a value that an error repeats. */
 #define SHOWN_MAX 120
@@ -403,10 +404,43 @@ int options_parse(int argc, char *const *argv, char *const *envp, struct options
 	return 0;
 }
 
+/* One page for all of them. */
+#define SECRET_BYTES 4096
+
+void options_hide_secrets(struct options *options)
+{
+	size_t used = 0;
+
+	options->secret_storage = mmap(NULL, SECRET_BYTES, PROT_READ | PROT_WRITE,
+				       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (options->secret_storage == MAP_FAILED)
+		abort(); /* only memory can fail */
+	(void)madvise(options->secret_storage, SECRET_BYTES, MADV_DONTDUMP);
+	for (const struct option_row *row = option_rows; row < option_rows + option_n_rows; row++) {
+		const char **value = field(options, row);
+		size_t len;
+
+		if (!row->secret || !**value)
+			continue;
+		len = strlen(*value);
+		if (len >= SECRET_BYTES - used)
+			continue; /* nobody's password */
+		(void)strcpy(options->secret_storage + used, *value);
+		explicit_bzero((char *)(uintptr_t)*value, len);
+		*value = options->secret_storage + used;
+		used += len + 1;
+	}
+}
+
 void options_done(struct options *options)
 {
 	if (!options)
 		return;
+	if (options->secret_storage) {
+		explicit_bzero(options->secret_storage, SECRET_BYTES);
+		(void)munmap(options->secret_storage, SECRET_BYTES);
+		options->secret_storage = NULL;
+	}
 	free(options->list_storage);
 	options->list_storage = NULL;
 	options->iface.n = 0;

@@ -71,7 +71,8 @@ struct options {
 	bool version;
 	bool help;
 
-	char *list_storage; /* the comma separated variable behind `iface`, cut up; owned */
+	char *secret_storage; /* see options_hide_secrets(); owned */
+	char *list_storage;   /* the comma separated variable behind `iface`, cut up; owned */
 };
 
 /* Reads argv (Go style: -x, --x, --x=v, --x v; booleans --x, --x=false; `--` ends)
@@ -82,6 +83,10 @@ struct options {
 int options_parse(int argc, char *const *argv, char *const *envp, struct options *ret_options,
 		  struct err *err);
 void options_done(struct options *options);
+
+/* Moves the values of secrets to memory that is left out of core dumps, and wipes them
+ * where they were: on the command line (/proc/PID/cmdline) or in the environment. */
+void options_hide_secrets(struct options *options);
 
 /* The first flag that is not at its default and belongs to a feature this build
  * lacks, with the feature in words in *@ret_feature; NULL: none. A boolean that is

@@ -39,6 +39,7 @@
 #define KEEP_INTERVAL_S  3
 #define KEEP_PROBES      3
 #define USER_TIMEOUT_MS  15000
+#define DNS_TRIES        4
 #define RESOLV_CONF      "/etc/resolv.conf"
 #define HOSTS            "/etc/hosts"
 #define ADDRESS_TEXT_MAX (IP_STRLEN + 16) /* with a zone */
@@ -80,11 +81,7 @@ struct dial {
 	struct err why;          /* of all addresses so far */
 };
 
-static void try_next(struct dial *dial);
-
 /* -- the end --------------------------------------------------------------------------- */
-
-static void on_lookup(int result, struct evutil_addrinfo *list, void *userdata);
 
 static void stop_lookup(struct dial *dial)
 {
@@ -150,8 +147,8 @@ static const char *format_address(const struct address *address, char buf[ADDRES
 	return ip_format(&ip, buf);
 }
 
-/* The attempt under way has failed: notes why and goes on. A name may stand for an address
- * that nobody thinks of, so the address is told, too. */
+/* The attempt under way has failed: notes why, and the next address is tried when the loop
+ * comes round. A name may stand for an address that nobody thinks of: it is told, too. */
 static void fail_attempt(struct dial *dial, const char *words)
 {
 	char address[ADDRESS_TEXT_MAX], all[ERR_TEXT_MAX];
@@ -165,7 +162,8 @@ static void fail_attempt(struct dial *dial, const char *words)
 		(void)err_set(&dial->why, -EIO, "%s%s%s: %s", all, *all ? ", " : "",
 			      format_address(&dial->addresses[dial->next - 1], address), words);
 	}
-	try_next(dial);
+	dial->state = DIAL_ADDRESS;
+	loop_timer_set(dial->timer, 0);
 }
 
 /* strerror() in the middle of a sentence. */
@@ -205,7 +203,8 @@ static void on_shake(struct bufferevent *bev, short what, void *userdata)
 	if (tls_explain(bev, &err) < 0)
 		fail_attempt(dial, err.text);
 	else if (what & BEV_EVENT_EOF || !error)
-		fail_attempt(dial, "the server closed the connection during the TLS handshake");
+		fail_attempt(dial, "the server closed the connection during the TLS handshake "
+				   "(does it speak TLS?)");
 	else
 		fail_attempt(dial, connect_words(error));
 }
@@ -365,16 +364,27 @@ static void on_dns_log(int is_warning, const char *text)
 	log_debug(4, "libevent: %s", text);
 }
 
-static struct evdns_base *dns_new(struct loop *loop)
+static struct evdns_base *dns_new(const struct dial *dial)
 {
 	struct evdns_base *dns;
+	char seconds[24];
 
 	evdns_set_log_fn(on_dns_log);
-	dns = evdns_base_new(loop_base(loop), EVDNS_BASE_DISABLE_WHEN_INACTIVE);
+	dns = evdns_base_new(loop_base(dial->loop), EVDNS_BASE_DISABLE_WHEN_INACTIVE);
 	/* EVDNS_BASE_INITIALIZE_NAMESERVERS would give up on a host without resolv.conf,
 	 * whose names may all be in the hosts file. */
 	if (dns && evdns_base_resolv_conf_parse(dns, DNS_OPTIONS_ALL, RESOLV_CONF) != 0)
 		(void)evdns_base_load_hosts(dns, HOSTS);
+	if (!dns)
+		return NULL;
+	/* A name server that is silent must not use up our time before the next is asked. */
+	(void)snprintf(seconds, sizeof(seconds), "%.3f",
+		       (double)dial->timeout_ms / 1000 / DNS_TRIES);
+	(void)evdns_base_set_option(dns, "timeout:", seconds);
+	(void)evdns_base_set_option(dns, "attempts:", "8"); /* our timer ends it */
+	/* Mixed case in the question, against forged answers, is more than some servers
+	 * can take. */
+	(void)evdns_base_set_option(dns, "randomize-case:", "0");
 	return dns;
 }
 
@@ -384,7 +394,7 @@ static void start_lookup(struct dial *dial)
 	char port[8];
 
 	(void)snprintf(port, sizeof(port), "%u", dial->endpoint.port);
-	dial->dns = dns_new(dial->loop);
+	dial->dns = dns_new(dial);
 	if (!dial->dns) {
 		(void)err_set(&dial->why, -ENOMEM, "name %s: the resolver does not start",
 			      dial->endpoint.host);

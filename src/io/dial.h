@@ -29,8 +29,9 @@ int endpoint_parse(const char *url, uint16_t default_port, struct endpoint *ret_
 struct dial;
 
 /* Called once, from the loop: @bev is connected (and TLS is up), owned by the callee, with
- * no callbacks set; or NULL, and @why says in words why not, without naming the endpoint:
- * "connection refused", "no answer within 2 s", "its certificate has expired on ...". */
+ * no callbacks set and not reading yet; or NULL, and @why says in words why not, without naming the
+ * endpoint: "connection refused", "no answer within 2 s", "its certificate has expired on ...". For
+ * a name, each address that was tried stands before its words. */
 typedef void (*dial_fn)(struct bufferevent *bev, const char *why, void *userdata);
 
 /* Connects to @endpoint within @timeout_ms. The socket has TCP_NODELAY, keep-alive

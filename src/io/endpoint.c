@@ -15,11 +15,12 @@
 /* @url for a message: what may be a password is left out, control characters too. */
 static const char *show(const char *url, char buf[SHOWN_MAX])
 {
-	const char *secret = strstr(url, "://"), *at = strrchr(url, '@');
+	const char *at = strrchr(url, '@');
+	size_t n = strcspn(url, "@:");
+	int scheme_len = strncmp(url + n, "://", 3) == 0 ? (int)n + 3 : 0;
 
-	secret = secret ? secret + 3 : url;
-	if (at && at >= secret)
-		(void)snprintf(buf, SHOWN_MAX, "%.*s***%s", (int)(secret - url), url, at);
+	if (at)
+		(void)snprintf(buf, SHOWN_MAX, "%.*s***%s", scheme_len, url, at);
 	else
 		(void)snprintf(buf, SHOWN_MAX, "%s", url);
 	log_clean(buf);

@@ -7,6 +7,9 @@
  * owner may free the connection from inside nghttp2_session_mem_recv(): h2_free() then
  * only marks it, and the outermost function of this file (`depth` 0) frees it.
  *
+ * A server that has said nothing for a while is asked (PING); one that does not answer is
+ * given up. gRPC servers allow that every 5 s, as long as there is a stream.
+ *
  * A stream belongs to the connection. It ends by its `end` callback, by h2_cancel() or
  * with the connection, and is freed when nghttp2 has closed it.
  */
@@ -29,6 +32,10 @@
 /* How much the server may send ahead of us: a list of 5,000 leases in one go. */
 #define WINDOW_BYTES (4 << 20)
 #define HEADERS_MAX  32
+#define QUIET_MS     10000 /* without a word from the server: PING */
+#define ANSWER_MS    5000
+
+static const char closed[] = "the server has closed the connection";
 
 struct h2_stream {
 	struct h2 *h2;
@@ -47,8 +54,11 @@ struct h2 {
 	struct event *lost_timer; /* a failure outside of callbacks is told from the loop */
 	char lost[ERR_TEXT_MAX];  /* why the connection is lost; "": it is not */
 	bool answered;            /* the server has spoken HTTP/2 */
-	unsigned depth;           /* inside callbacks */
-	bool dead;                /* h2_free() was called inside of them */
+	struct event *quiet_timer;
+	int64_t heard_ms; /* last word from the server */
+	bool asked;       /* PING is on its way */
+	unsigned depth;   /* inside callbacks */
+	bool dead;        /* h2_free() was called inside of them */
 };
 
 static void free_stream(struct h2_stream *stream)
@@ -70,6 +80,7 @@ static void destroy(struct h2 *h2)
 	if (h2->bev)
 		bufferevent_free(h2->bev);
 	loop_event_free(h2->lost_timer);
+	loop_event_free(h2->quiet_timer);
 	free(h2);
 }
 
@@ -110,6 +121,7 @@ static void lose(struct h2 *h2, const char *why)
 {
 	if (!*h2->lost)
 		(void)snprintf(h2->lost, sizeof(h2->lost), "%s", why);
+	loop_timer_stop(h2->quiet_timer);
 	bufferevent_setcb(h2->bev, NULL, NULL, NULL, NULL);
 	(void)bufferevent_disable(h2->bev, EV_READ | EV_WRITE);
 	enter(h2);
@@ -146,6 +158,28 @@ static bool flush(struct h2 *h2)
 	       (nghttp2_session_want_read(h2->session) || nghttp2_session_want_write(h2->session));
 }
 
+/* Runs once in QUIET_MS at most, however busy the connection is. */
+static void on_quiet(void *userdata)
+{
+	struct h2 *h2 = userdata;
+	int64_t quiet_ms = loop_now_ms() - h2->heard_ms;
+
+	if (quiet_ms < QUIET_MS) {
+		h2->asked = false;
+		loop_timer_set(h2->quiet_timer, QUIET_MS - quiet_ms);
+		return;
+	}
+	if (h2->asked) {
+		lose(h2, "the server has stopped answering");
+		return;
+	}
+	h2->asked = true;
+	(void)nghttp2_submit_ping(h2->session, NGHTTP2_FLAG_NONE, NULL);
+	loop_timer_set(h2->quiet_timer, ANSWER_MS);
+	if (!flush(h2))
+		lose(h2, closed);
+}
+
 /* ---- the bufferevent's callbacks ---- */
 
 static void on_readable(struct bufferevent *bev, void *userdata)
@@ -154,6 +188,7 @@ static void on_readable(struct bufferevent *bev, void *userdata)
 	struct evbuffer *input = bufferevent_get_input(bev);
 	const char *why = NULL;
 
+	h2->heard_ms = loop_now_ms();
 	enter(h2);
 	while (!h2->dead && !why && evbuffer_get_length(input)) {
 		size_t len = evbuffer_get_contiguous_space(input);
@@ -167,7 +202,7 @@ static void on_readable(struct bufferevent *bev, void *userdata)
 	}
 	/* What cannot be read makes nghttp2 say goodbye, and want nothing any more. */
 	if (!h2->dead && !flush(h2) && !why)
-		why = "the server has closed the connection";
+		why = closed;
 	if (why && !h2->answered)
 		why = "the server does not speak HTTP/2 (or wants https://)";
 	if (leave(h2))
@@ -189,7 +224,7 @@ static void on_event(struct bufferevent *bev, short what, void *userdata)
 	else if (error && error != ECONNRESET && error != EPIPE)
 		lose(h2, evutil_socket_error_to_string(error));
 	else if (h2->answered)
-		lose(h2, "the server has closed the connection");
+		lose(h2, closed);
 	else
 		lose(h2, "the server has closed the connection at once (does it want https://?)");
 }
@@ -308,6 +343,9 @@ struct h2 *h2_new(struct loop *loop, struct bufferevent *bev)
 	h2->bev = bev;
 	h2->session = new_session(h2);
 	h2->lost_timer = loop_timer_new(loop, on_lost, h2);
+	h2->quiet_timer = loop_timer_new(loop, on_quiet, h2);
+	h2->heard_ms = loop_now_ms();
+	loop_timer_set(h2->quiet_timer, QUIET_MS);
 	bufferevent_setcb(bev, on_readable, NULL, on_event, h2);
 	(void)bufferevent_enable(bev, EV_READ | EV_WRITE);
 	if (!flush(h2))
@@ -361,7 +399,7 @@ struct h2_stream *h2_request(struct h2 *h2, const struct h2_header *headers, siz
 	h2->streams = stream;
 	/* Inside of callbacks on_readable() does it. */
 	if (!h2->depth && !flush(h2))
-		lose_later(h2, "the server has closed the connection");
+		lose_later(h2, closed);
 	return stream;
 }
 
@@ -373,5 +411,5 @@ void h2_cancel(struct h2_stream *stream)
 	stream->events = (struct h2_stream_events){0};
 	end_stream(stream, NULL);
 	if (!h2->depth && !*h2->lost && !flush(h2))
-		lose_later(h2, "the server has closed the connection");
+		lose_later(h2, closed);
 }

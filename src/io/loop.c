@@ -83,6 +83,8 @@ void loop_free(struct loop *loop)
 {
 	if (!loop)
 		return;
+	/* evdns frees some of its own only when the loop comes round. */
+	(void)event_base_loop(loop->base, EVLOOP_NONBLOCK);
 	event_base_free(loop->base);
 	free(loop);
 }

@@ -15,6 +15,7 @@ struct event_base;
 typedef void (*loop_fn)(void *userdata);
 
 struct loop *loop_new(void);
+/* All sources are gone; libraries get a last round for what they put off. */
 void loop_free(struct loop *loop);
 /* For libraries that bring libevent glue of their own (evhttp). */
 struct event_base *loop_base(struct loop *loop);

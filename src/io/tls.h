@@ -37,5 +37,6 @@ int tls_check_alpn(struct bufferevent *bev, const char *alpn, struct err *err);
 
 /* Why TLS on @bev failed, in words, with what to do where that is known (unknown
  * authority, expired, wrong name, client certificate wanted); -EPROTO. 0 and no text when
- * TLS knows of no failure. */
+ * TLS knows of no failure, or @bev is a plain one. To be asked from the event callback, also
+ * long after the handshake: with TLS 1.3 a server refuses our certificate only then. */
 int tls_explain(struct bufferevent *bev, struct err *err);

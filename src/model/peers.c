@@ -45,6 +45,8 @@ struct peers {
 	peers_changed_fn changed;
 	peers_usable_fn usable; /* NULL: every record is */
 	void *userdata;
+	peers_changed_fn observer; /* NULL: none */
+	void *observer_userdata;
 	uint32_t list;       /* the last list that began; 0: none yet */
 	uint32_t ended_list; /* the last one that came to its end */
 	bool suspect;        /* the open list is not to be trusted */
@@ -62,6 +64,20 @@ struct peers *peers_new(peers_changed_fn changed, void *userdata)
 void peers_set_usable(struct peers *peers, peers_usable_fn usable)
 {
 	peers->usable = usable;
+}
+
+void peers_set_observer(struct peers *peers, peers_changed_fn observer, void *userdata)
+{
+	peers->observer = observer;
+	peers->observer_userdata = userdata;
+}
+
+static void tell(const struct peers *peers, const char *key, const struct lease *before,
+		 const struct lease *after)
+{
+	peers->changed(key, before, after, peers->userdata);
+	if (peers->observer)
+		peers->observer(key, before, after, peers->observer_userdata);
 }
 
 void peers_free(struct peers *peers)
@@ -159,15 +175,28 @@ void peers_put(struct peers *peers, const char *key, struct lease *lease)
 	if (before)
 		HASH_DEL(peers->table, before);
 	HASH_ADD_STR(peers->table, text, after);
-	peers->changed(after->text, before ? &before->lease : NULL, &after->lease, peers->userdata);
+	tell(peers, after->text, before ? &before->lease : NULL, &after->lease);
 	free(before);
+}
+
+void peers_recall(struct peers *peers, const char *key, struct lease *lease)
+{
+	struct peer *peer;
+
+	if (!find(peers, key)) {
+		/* born and listed 0: before every list */
+		peer = new_peer(key, lease);
+		HASH_ADD_STR(peers->table, text, peer);
+		tell(peers, peer->text, NULL, &peer->lease);
+	}
+	lease_done(lease);
 }
 
 static void remove_peer(struct peers *peers, struct peer *peer)
 {
 	/* The analyzer does not know that the neighbours' links agree. */
 	HASH_DEL(peers->table, peer); /* NOLINT(clang-analyzer-unix.Malloc) */
-	peers->changed(peer->text, &peer->lease, NULL, peers->userdata);
+	tell(peers, peer->text, &peer->lease, NULL);
 	free(peer);
 }
 

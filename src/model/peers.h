@@ -33,6 +33,9 @@ void peers_free(struct peers *peers);
 /* Without one every record is usable. */
 void peers_set_usable(struct peers *peers, peers_usable_fn usable);
 
+/* Another callback behind the owner's, for whoever keeps a copy. NULL: none. */
+void peers_set_observer(struct peers *peers, peers_changed_fn observer, void *userdata);
+
 size_t peers_count(const struct peers *peers);
 const struct lease *peers_find(const struct peers *peers, const char *key);
 /* Calls @visit for each peer. */
@@ -42,6 +45,9 @@ void peers_each(const struct peers *peers,
 
 /* One peer is there or has changed; takes over the strings of @lease and leaves it empty. */
 void peers_put(struct peers *peers, const char *key, struct lease *lease);
+/* The same for a peer that is remembered from an earlier run, and only when there is none
+ * under this key: the first list, even one that is open, may lack it like any other. */
+void peers_recall(struct peers *peers, const char *key, struct lease *lease);
 /* One peer has gone; unknown keys are ignored. */
 void peers_remove(struct peers *peers, const char *key);
 

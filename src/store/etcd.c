@@ -14,9 +14,6 @@
  * by the probe, which also counts the keys: when it counts otherwise twice, the watch has
  * missed something and everything is listed again.
  *
- * A peer goes a moment after its key: when all are deleted by mistake, the hosts write
- * theirs anew at once, and nobody loses a packet.
- *
  * With --etcd-api=auto, v2 is asked for a config as long as v3 has none.
  */
 #include "store/etcd_internal.h"
@@ -27,10 +24,6 @@
 #include <errno.h>
 #include <stdio.h>
 
-/* Memory that runs out aborts, as in base/mem.h. */
-#define uthash_fatal(msg) abort()
-#include <uthash.h>
-
 #define RETRY_FIRST_MS   100
 #define RETRY_MAX_MS     10000
 #define RETRY_REFUSED_MS 5000
@@ -40,9 +33,7 @@
 #define PROBE_PER_KEY_MS 10 /* counting costs etcd more with every key */
 #define RECOUNT_MS       5000
 #define CONFIRM_MS       2000 /* from a doubtful list to the second one */
-#define VANISHED_MS      1000 /* from a deleted key to its peer's end */
 #define ASK_V2_MS        10000
-#define IGNORED_QUIET_MS 10000
 
 static void connect_etcd(void *userdata);
 
@@ -84,106 +75,6 @@ void etcd_tell_synced(struct etcd *e)
 		return;
 	e->synced = true;
 	e->store.events.synced(e->store.events.userdata);
-}
-
-/* ---- the peers' records ---- */
-
-/* One line for many. */
-static void complain(struct etcd *e, const char *name, bool kept, const struct err *err)
-{
-	int64_t now = loop_now_ms();
-
-	if (e->ignored_ms && now - e->ignored_ms < IGNORED_QUIET_MS) {
-		e->ignored++;
-		return;
-	}
-	log_warning("Ignoring key %s/" ETCD_SUBNETS_DIR "%.100s%s: %s%s", e->link.prefix, name,
-		    kept ? " (its last good record stays)" : "", err->text,
-		    e->ignored ? "; others before it, too" : "");
-	e->ignored = 0;
-	e->ignored_ms = now;
-}
-
-void etcd_take_record(struct etcd *e, const char *name, const struct etcd_kv *kv)
-{
-	struct lease lease = {0};
-	struct err err;
-
-	if (lease_parse(name, kv->value, kv->len, &lease, &err)) {
-		/* Unreadable is not gone. */
-		complain(e, name, peers_keep(e->store.peers, name), &err);
-		return;
-	}
-	lease.expires_s = 0; /* etcd keeps the time */
-	peers_put(e->store.peers, name, &lease);
-}
-
-/* A key that was deleted; its peer stays for a moment. */
-struct etcd_gone {
-	char name[LEASE_KEY_MAX];
-	int64_t due_ms;
-	UT_hash_handle hh;
-};
-
-static void forget_gone(struct etcd *e, struct etcd_gone *gone)
-{
-	/* The analyzer does not know that the neighbours' links agree. */
-	HASH_DEL(e->gone, gone); /* NOLINT(clang-analyzer-unix.Malloc) */
-	free(gone);
-}
-
-static void is_back(struct etcd *e, const char *name)
-{
-	struct etcd_gone *gone;
-
-	HASH_FIND_STR(e->gone, name, gone);
-	if (gone)
-		forget_gone(e, gone);
-}
-
-static void has_gone(struct etcd *e, const char *name)
-{
-	struct etcd_gone *gone;
-
-	if (!peers_find(e->store.peers, name) || strlen(name) >= LEASE_KEY_MAX)
-		return;
-	HASH_FIND_STR(e->gone, name, gone);
-	if (gone)
-		return;
-	gone = mem_alloc(1, sizeof(*gone));
-	(void)snprintf(gone->name, sizeof(gone->name), "%s", name);
-	gone->due_ms = loop_now_ms() + VANISHED_MS;
-	HASH_ADD_STR(e->gone, name, gone);
-	loop_timer_set_sooner(e->gone_timer, VANISHED_MS);
-}
-
-static void on_gone_timer(void *userdata)
-{
-	struct etcd *e = userdata;
-	struct etcd_gone *gone, *next;
-	int64_t now = loop_now_ms();
-
-	if (!e->live)
-		return; /* it may be back already; on_ready() arms the timer again */
-	/* In the order of their end. */
-	HASH_ITER (hh, e->gone, gone, next) {
-		if (gone->due_ms > now) {
-			loop_timer_set(e->gone_timer, gone->due_ms - now);
-			return;
-		}
-		peers_remove(e->store.peers, gone->name);
-		forget_gone(e, gone);
-	}
-	if (!*e->own.key)
-		etcd_own_step(e); /* a subnet may be free now */
-}
-
-static void forget_all_gone(struct etcd *e)
-{
-	struct etcd_gone *gone, *next;
-
-	HASH_ITER (hh, e->gone, gone, next)
-		forget_gone(e, gone);
 }
 
 /* ---- config ---- */
@@ -299,7 +190,7 @@ static void on_listed_kv(const struct etcd_kv *kv, void *userdata)
 		e->own_listed = true;
 		etcd_own_listed(e, kv);
 	} else {
-		etcd_take_record(e, name, kv);
+		etcd_peers_take(e, name, kv);
 	}
 }
 
@@ -325,7 +216,7 @@ static void end_list(struct etcd *e, const struct etcd_reply *reply)
 			    doubtful, peers_count(e->store.peers), CONFIRM_MS);
 		loop_timer_set(e->list_timer, CONFIRM_MS);
 	}
-	forget_all_gone(e);
+	etcd_peers_forget_gone(e);
 	e->cluster = reply->cluster;
 	e->cursor = reply->revision + 1;
 	e->listed = true;
@@ -419,9 +310,7 @@ static void on_ready(const struct etcd_reply *reply, void *userdata)
 	*e->link_problem = '\0';
 	etcd_tell_problem(e);
 	arm_probe(e);
-	/* What is back comes in a moment. */
-	if (e->gone)
-		loop_timer_set(e->gone_timer, VANISHED_MS);
+	etcd_peers_on_ready(e);
 	/* The cursor is that of the records; the config may have changed in between. */
 	if (resumed)
 		get_config(e, on_config_read);
@@ -443,11 +332,10 @@ static void on_put(const struct etcd_kv *kv, void *userdata)
 	e->n_keys += kv->created == kv->revision;
 	if (!name)
 		return;
-	is_back(e, name);
 	if (etcd_own_is_key(e, name))
 		etcd_own_put(e, kv);
 	else
-		etcd_take_record(e, name, kv);
+		etcd_peers_take(e, name, kv);
 }
 
 static void on_gone(const struct etcd_kv *kv, void *userdata)
@@ -468,7 +356,7 @@ static void on_gone(const struct etcd_kv *kv, void *userdata)
 	if (etcd_own_is_key(e, name))
 		etcd_own_gone(e, kv->revision);
 	else
-		has_gone(e, name);
+		etcd_peers_gone(e, name);
 }
 
 static void on_upto(int64_t next, void *userdata)
@@ -596,8 +484,10 @@ void etcd_lost(struct etcd *e, const struct etcd_reply *reply)
 	all_failed = etcd_link_next(&e->link);
 	wait_ms = all_failed ? loop_jitter_ms(e->retry_ms) : 0;
 	if (all_failed) {
-		(void)snprintf(e->link_problem, sizeof(e->link_problem), "%s%.400s",
-			       e->listed ? "keeping what is known; " : "", reply->why);
+		(void)snprintf(e->link_problem, sizeof(e->link_problem), "%s%s%.380s",
+			       e->listed ? "keeping what is known; " : "waiting for etcd; ",
+			       e->link.n_endpoints > 1 ? "no endpoint works, the last is " : "",
+			       reply->why);
 		e->retry_ms =
 			e->retry_ms * 3 / 2 < RETRY_MAX_MS ? e->retry_ms * 3 / 2 : RETRY_MAX_MS;
 	}
@@ -645,7 +535,7 @@ static void etcd_free(struct store *store)
 	loop_event_free(e->list_timer);
 	loop_event_free(e->v2_timer);
 	loop_event_free(e->gone_timer);
-	forget_all_gone(e);
+	etcd_peers_forget_gone(e);
 	etcd_own_done(e);
 	free(e->config);
 	forget_listed(e);
@@ -683,7 +573,7 @@ int store_etcd_new(struct loop *loop, const struct etcd_settings *settings,
 	e->probe_timer = loop_timer_new(loop, probe, e);
 	e->list_timer = loop_timer_new(loop, list_again, e);
 	e->v2_timer = loop_timer_new(loop, ask_v2, e);
-	e->gone_timer = loop_timer_new(loop, on_gone_timer, e);
+	e->gone_timer = loop_timer_new(loop, etcd_peers_on_gone_timer, e);
 	etcd_own_init(e);
 	*ret_store = &e->store;
 	return 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* etcd_internal.h - the etcd store's insides, shared by etcd.c (connection, config,
- * peers) and etcd_own.c (this host's record)
+/* etcd_internal.h - the etcd store's insides, shared by etcd.c (connection, config),
+ * etcd_peers.c (the other hosts' records) and etcd_own.c (this host's record)
  */
 #pragma once
 
@@ -38,6 +38,7 @@ struct etcd_own {
 
 	int64_t lease;      /* the etcd lease that we keep alive; 0: none */
 	int64_t lost_lease; /* the last one that etcd did not know any more */
+	int64_t granted;    /* the last one that we made ourselves */
 	int64_t expires_ms; /* loop_now_ms(); 0: not known */
 	unsigned tries;     /* subnets lost to others in a row */
 	/* Which of our requests etcd has, and which one was in the write that was sent last. */
@@ -101,10 +102,22 @@ struct etcd {
 void etcd_lost(struct etcd *e, const struct etcd_reply *reply);
 /* The first of link_problem, config_problem and own_problem that is set is told. */
 void etcd_tell_problem(struct etcd *e);
-/* One key below subnets/, not our own, to the peer table. */
-void etcd_take_record(struct etcd *e, const char *name, const struct etcd_kv *kv);
 /* Everything is settled for the first time. */
 void etcd_tell_synced(struct etcd *e);
+
+/* ---- etcd_peers.c ---- */
+
+/* One key below subnets/, not our own, to the peer table. */
+void etcd_peers_take(struct etcd *e, const char *name, const struct etcd_kv *kv);
+/* The same, read already; takes over the strings of @lease. */
+void etcd_peers_put(struct etcd *e, const char *name, struct lease *lease);
+/* The key was deleted: its peer goes in a moment. */
+void etcd_peers_gone(struct etcd *e, const char *name);
+void etcd_peers_on_gone_timer(void *etcd);
+/* The watch stands: what is back is about to be told. */
+void etcd_peers_on_ready(struct etcd *e);
+/* A list says the same, or the store ends. */
+void etcd_peers_forget_gone(struct etcd *e);
 
 /* ---- etcd_own.c ---- */
 

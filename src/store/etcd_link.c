@@ -8,6 +8,7 @@
 #include "store/etcd_link.h"
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -21,7 +22,8 @@
 static int parse_endpoints(struct etcd_link *link, const char *list, struct err *err)
 {
 	_cleanup_free_ char *copy = mem_strdup(list);
-	char *rest = copy, *url;
+	bool with_tls = *link->settings->files.cert && *link->settings->files.key;
+	char *rest = copy, *url, text[ENDPOINT_TEXT_MAX + 64];
 	int code;
 
 	while ((url = strsep(&rest, ","))) {
@@ -36,7 +38,13 @@ static int parse_endpoints(struct etcd_link *link, const char *list, struct err 
 		if (link->n_endpoints == ETCD_ENDPOINTS_MAX)
 			return err_set(err, -E2BIG, "--etcd-endpoints: more than %d endpoints",
 				       ETCD_ENDPOINTS_MAX);
-		code = endpoint_parse(url, DEFAULT_PORT, &link->endpoint[link->n_endpoints], err);
+		/* As the original's client has it. */
+		(void)snprintf(text, sizeof(text), "%s%s",
+			       strstr(url, "://") ? ""
+			       : with_tls         ? "https://"
+						  : "http://",
+			       url);
+		code = endpoint_parse(text, DEFAULT_PORT, &link->endpoint[link->n_endpoints], err);
 		if (code)
 			return err_wrap(err, code, "--etcd-endpoints");
 		link->n_endpoints++;
@@ -53,18 +61,16 @@ static int parse_endpoints(struct etcd_link *link, const char *list, struct err 
 	return 0;
 }
 
-/* "/coreos.com/network", without a slash at its end. */
+/* "/coreos.com/network"; the original takes one without a slash before it as well. */
 static int parse_prefix(struct etcd_link *link, const char *prefix, struct err *err)
 {
 	size_t len = strlen(prefix);
 
+	if (!len)
+		return err_set(err, -EINVAL,
+			       "--etcd-prefix is empty: give a path such as /coreos.com/network");
 	while (len && prefix[len - 1] == '/')
 		len--;
-	if (!len || *prefix != '/')
-		return err_set(
-			err, -EINVAL,
-			"--etcd-prefix: \"%.100s\" is not a path such as /coreos.com/network",
-			prefix);
 	if (len >= sizeof(link->prefix))
 		return err_set(err, -EINVAL, "--etcd-prefix is longer than %zu characters",
 			       sizeof(link->prefix) - 1);
@@ -83,11 +89,11 @@ static int check_files(const struct etcd_link *link, const struct tls_files *fil
 			       *files->cert ? "--etcd-certfile" : "--etcd-keyfile",
 			       *files->cert ? "--etcd-keyfile" : "--etcd-certfile");
 	if (!link->endpoint[0].tls) {
+		/* The original keeps silent, and works. */
 		if (any)
-			return err_set(err, -EINVAL,
-				       "%s is given, but endpoint %s has no TLS: https://?",
-				       *files->ca ? "--etcd-cafile" : "--etcd-certfile",
-				       link->endpoint[0].text);
+			log_warning("%s has no effect: endpoint %s has no TLS (https://)",
+				    *files->ca ? "--etcd-cafile" : "--etcd-certfile",
+				    link->endpoint[0].text);
 		return 0;
 	}
 	code = tls_check(files, err);
@@ -107,17 +113,14 @@ static int check_user(const struct etcd_settings *settings, struct err *err)
 	if (*settings->password && *settings->password_file)
 		return err_set(err, -EINVAL,
 			       "--etcd-password and --etcd-password-file exclude each other");
-	if (!*settings->username) {
-		if (*settings->password || *settings->password_file)
-			return err_set(err, -EINVAL,
-				       "a password for etcd is given, but no --etcd-username");
+	/* With one but not the other the original goes without, and so may the cluster. */
+	if (!*settings->username && (*settings->password || *settings->password_file))
+		log_warning("A password for etcd has no effect without --etcd-username");
+	else if (*settings->username && !etcd_link_has_user(&link))
+		log_warning("--etcd-username has no effect without a password: give "
+			    "--etcd-password-file, or FLANNELD_ETCD_PASSWORD in the environment");
+	if (!etcd_link_has_user(&link))
 		return 0;
-	}
-	if (!*settings->password && !*settings->password_file)
-		return err_set(err, -EINVAL,
-			       "--etcd-username %s needs --etcd-password-file, or "
-			       "FLANNELD_ETCD_PASSWORD in the environment",
-			       settings->username);
 	return etcd_link_password(&link, &password, err);
 }
 
@@ -157,6 +160,13 @@ bool etcd_link_next(struct etcd_link *link)
 void etcd_link_good(struct etcd_link *link)
 {
 	link->failed = 0;
+}
+
+bool etcd_link_has_user(const struct etcd_link *link)
+{
+	const struct etcd_settings *settings = link->settings;
+
+	return *settings->username && (*settings->password || *settings->password_file);
 }
 
 int etcd_link_password(const struct etcd_link *link, char **ret_password, struct err *err)

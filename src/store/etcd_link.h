@@ -27,7 +27,7 @@ struct etcd_link {
 	size_t n_endpoints;
 	size_t current;
 	size_t failed;                /* endpoints in a row that did not work */
-	char prefix[ETCD_PREFIX_MAX]; /* "/coreos.com/network": no slash at the end */
+	char prefix[ETCD_PREFIX_MAX]; /* "/coreos.com/network": no slash at its end */
 	const struct etcd_settings *settings;
 };
 
@@ -43,6 +43,8 @@ bool etcd_link_next(struct etcd_link *link);
 /* The current one works. */
 void etcd_link_good(struct etcd_link *link);
 
+/* Whether there is a user to authenticate as. */
+bool etcd_link_has_user(const struct etcd_link *link);
 /* The user's password, now: from the file (without the newline at its end), or as given.
  * Caller wipes and frees it by etcd_link_forget(). */
 int etcd_link_password(const struct etcd_link *link, char **ret_password, struct err *err);

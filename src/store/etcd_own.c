@@ -229,7 +229,7 @@ static void on_grant(const struct etcd_reply *reply, void *userdata)
 		retry_later(e, "etcd grants no lease");
 		return;
 	}
-	e->own.lease = reply->lease;
+	e->own.lease = e->own.granted = reply->lease;
 	e->own.expires_ms = loop_now_ms() + reply->ttl_s * 1000;
 	etcd_own_step(e);
 }
@@ -326,6 +326,13 @@ static void on_renewed(const struct etcd_reply *reply, void *userdata)
 	}
 	if (reply->kv)
 		own->revision = reply->kv->revision;
+	if (reply->ttl_s < ETCD_LEASE_TIME_S && own->lease != own->granted) {
+		log_info("The etcd lease of %s lasts for %lld s only; taking one of a day",
+			 own->key, (long long)reply->ttl_s);
+		lose_lease(own);
+		etcd_own_step(e);
+		return;
+	}
 	own->expires_ms = loop_now_ms() + reply->ttl_s * 1000;
 	log_info("Lease renewed, new expiration: %s",
 		 lease_format_time(time(NULL) + reply->ttl_s, until));
@@ -442,7 +449,7 @@ static void give_up_key(struct etcd *e)
 		log_debug(1, "Lost a race for %s; trying another one", key);
 	own->record = (struct lease){0};
 	forget_key(own);
-	peers_put(e->store.peers, key, &theirs);
+	etcd_peers_put(e, key, &theirs);
 	try_another(e);
 }
 

@@ -186,8 +186,8 @@ static void fail(struct v3_call *call, int code, const char *text)
 	const char *advice;
 	int status = classify(code, text, &advice);
 
-	if (status == NEEDS_AUTH && *v3->api.link->settings->username &&
-	    !call->authenticated_anew && call != v3->authenticate) {
+	if (status == NEEDS_AUTH && etcd_link_has_user(v3->api.link) && !call->authenticated_anew &&
+	    call != v3->authenticate) {
 		call->authenticated_anew = true;
 		call->n_created = 0;
 		grpc_call_cancel(TAKE_PTR(call->grpc));
@@ -198,10 +198,10 @@ static void fail(struct v3_call *call, int code, const char *text)
 	}
 	if (status == NEEDS_AUTH) {
 		status = ETCD_REFUSED;
-		advice = *v3->api.link->settings->username ? ""
-							   : "; etcd wants --etcd-username, or a "
-							     "client certificate whose CN is "
-							     "a user";
+		advice = etcd_link_has_user(v3->api.link) ? ""
+							  : "; etcd wants --etcd-username, or a "
+							    "client certificate whose CN is "
+							    "a user";
 	}
 	(void)snprintf(words, sizeof(words), "%.200s%s", text, advice);
 	finish(call, (enum etcd_status)status, words);
@@ -344,7 +344,7 @@ static void start_waiting(struct v3 *v3)
 			       strstr(endpoint->text, "//") + 2);
 		v3->dial = dial_new(v3->api.loop, endpoint, &v3->api.link->settings->files, "h2",
 				    DIAL_TIMEOUT_MS, on_dialled, v3);
-	} else if (*v3->api.link->settings->username && !v3->token && !v3->auth_off) {
+	} else if (etcd_link_has_user(v3->api.link) && !v3->token && !v3->auth_off) {
 		authenticate(v3);
 	} else {
 		for (struct v3_call *call = v3->calls; call; call = call->next)

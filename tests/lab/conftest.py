@@ -59,6 +59,7 @@ _PROBES = {
     "cc": "command -v cc",
     "setpriv": "command -v setpriv",
     "prlimit": "command -v prlimit",
+    "etcd": "command -v etcd && command -v etcdctl && command -v openssl",
 }
 _known = {}
 
@@ -152,6 +153,11 @@ def pytest_runtest_makereport(item, call):
                 (f"flanneld on {host.name}", host.log_text(host.log_mark)[-8000:])
                 for host in _lab.hosts[:5]
                 if host.log_text(host.log_mark)
+            ]
+            report.sections += [
+                (f"etcd {member.name}", member.log_text()[-3000:])
+                for member in _lab.etcd_members
+                if member.log_text()
             ]
 
 

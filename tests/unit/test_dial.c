@@ -7,12 +7,17 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <event2/bufferevent.h>
+#include <event2/dns.h>
+#include <event2/dns_struct.h>
+#include <event2/event.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <strings.h>
 #include <sys/socket.h>
 
 #include <cmocka.h>
@@ -98,6 +103,7 @@ static void test_endpoint_faults(void **state)
 		{"http://root:se/secret@a:1", "'http://***@a:1': a user name and password"},
 		{"http://root:se@secret@a:1", "'http://***@a:1': a user name and password"},
 		{"root:secret@a:1", "'***@a:1' does not begin with"},
+		{"root:se://secret@a:1", "'***@a:1' does not begin with"},
 		{"ftp://root:secret@a:1", "'ftp://***@a:1' does not begin with"},
 		{"http://"
 		 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.b",
@@ -166,20 +172,17 @@ static void tear_down(struct fixture *f)
 /* A socket of @family on the loopback at a port that nobody else has; listens or not. */
 static int bind_to(int family, int backlog, uint16_t *ret_port)
 {
-	struct sockaddr_storage ss = {.ss_family = (sa_family_t)family};
-	struct sockaddr_in6 *sin6 = (struct sockaddr_in6 *)&ss;
-	struct sockaddr_in *sin = (struct sockaddr_in *)&ss;
-	socklen_t len = family == AF_INET6 ? sizeof(*sin6) : sizeof(*sin);
+	struct sockaddr_in6 sin6 = {.sin6_family = AF_INET6, .sin6_addr = in6addr_loopback};
+	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	bool is_v6 = family == AF_INET6;
+	struct sockaddr *sa = is_v6 ? (struct sockaddr *)&sin6 : (struct sockaddr *)&sin;
+	socklen_t len = is_v6 ? sizeof(sin6) : sizeof(sin);
 	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	if (family == AF_INET6)
-		sin6->sin6_addr = in6addr_loopback;
-	else
-		sin->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	if (fd < 0 || bind(fd, (const struct sockaddr *)&ss, len) < 0)
+	if (fd < 0 || bind(fd, sa, len) < 0)
 		return -1;
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&ss, &len), 0);
-	*ret_port = ntohs(family == AF_INET6 ? sin6->sin6_port : sin->sin_port);
+	assert_int_equal(getsockname(fd, sa, &len), 0);
+	*ret_port = ntohs(is_v6 ? sin6.sin6_port : sin.sin_port);
 	if (backlog >= 0)
 		assert_int_equal(listen(fd, backlog), 0);
 	return fd;
@@ -239,12 +242,12 @@ static void test_connects(void **state)
 
 static void test_refused(void **state)
 {
-	_cleanup_close_ int server = -1;
+	uint16_t port = 0;
+	_cleanup_close_ int server = bind_to(AF_INET, -1, &port);
 	struct fixture f;
-	uint16_t port;
 
 	(void)state;
-	server = bind_to(AF_INET, -1, &port);
+	assert_true(server >= 0);
 	set_up(&f);
 	dial_and_wait(&f, "127.0.0.1", port, 5000);
 	assert_string_equal(f.why, "connection refused");
@@ -271,12 +274,13 @@ static void test_fails_at_once(void **state)
 static void test_no_answer(void **state)
 {
 	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	int clients[4], server;
+	uint16_t port = 0;
+	_cleanup_close_ int server = bind_to(AF_INET, 0, &port);
 	struct fixture f;
-	uint16_t port;
+	int clients[4];
 
 	(void)state;
-	server = bind_to(AF_INET, 0, &port);
+	assert_true(server >= 0);
 	sin.sin_port = htons(port);
 	for (size_t i = 0; i < ARRAY_SIZE(clients); i++) {
 		clients[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -288,7 +292,6 @@ static void test_no_answer(void **state)
 	tear_down(&f);
 	for (size_t i = 0; i < ARRAY_SIZE(clients); i++)
 		(void)close(clients[i]);
-	(void)close(server);
 }
 
 static void on_exit_timer(void *userdata)
@@ -300,11 +303,11 @@ static void on_exit_timer(void *userdata)
 static void test_cancel(void **state)
 {
 	static const char *const hosts[] = {"127.0.0.1", "localhost"};
-	_cleanup_close_ int server = -1;
-	uint16_t port;
+	uint16_t port = 0;
+	_cleanup_close_ int server = bind_to(AF_INET, 64, &port);
 
 	(void)state;
-	server = bind_to(AF_INET, 5, &port);
+	assert_true(server >= 0);
 	dial_cancel(NULL);
 	for (size_t i = 0; i < ARRAY_SIZE(hosts); i++)
 		for (int rounds = 0; rounds < 3; rounds++) {
@@ -332,13 +335,213 @@ static void test_cancel(void **state)
 		}
 }
 
+/* -- names ------------------------------------------------------------------------------ */
+
+/* Puts files of ours in the place of /etc/hosts and /etc/resolv.conf, for this process
+ * alone; for good. */
+static bool replace_etc(void)
+{
+	char path[] = "/tmp/weft-test-dial.XXXXXX", command[512];
+
+	if (!mkdtemp(path))
+		return false;
+	(void)snprintf(command, sizeof(command),
+		       "cd %s && mount --make-rprivate / && mount -t tmpfs none . && "
+		       "echo 127.0.0.1 here.example >%s/hosts && : >%s/resolv.conf && "
+		       "mount --bind %s/hosts /etc/hosts && "
+		       "mount --bind %s/resolv.conf /etc/resolv.conf && cd / && umount -l %s",
+		       path, path, path, path, path, path);
+	if (unshare(CLONE_NEWNS) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
+		command[0] = '\0';
+	if (!*command || system(command) != 0) { /* NOLINT(cert-env33-c): a fixed one */
+		(void)rmdir(path);
+		return false;
+	}
+	assert_int_equal(rmdir(path), 0);
+	return true;
+}
+
+/* Our own /etc/resolv.conf: name servers at these ports of 127.0.0.1; 0: none. */
+static void set_name_servers(uint16_t first, uint16_t second)
+{
+	FILE *file = fopen("/etc/resolv.conf", "we");
+
+	assert_non_null(file);
+	if (first)
+		(void)fprintf(file, "nameserver 127.0.0.1:%u\n", first);
+	if (second)
+		(void)fprintf(file, "nameserver 127.0.0.1:%u\n", second);
+	assert_int_equal(fclose(file), 0);
+}
+
+/* A socket of its own port that a name server might have. */
+static int bind_dns(uint16_t *ret_port)
+{
+	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	socklen_t len = sizeof(sin);
+
+	assert_int_equal(bind(fd, (const struct sockaddr *)&sin, len), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&sin, &len), 0);
+	*ret_port = ntohs(sin.sin_port);
+	return fd;
+}
+
+struct names {
+	struct fixture f;
+	int fd; /* of the name server */
+	struct evdns_server_port *server;
+	int n_asked;
+	struct evdns_server_request *unanswered;
+};
+
+/* What the name server says. */
+static const struct {
+	const char *name;
+	const char *a[2], *aaaa; /* NULL: none */
+} zone[] = {
+	{"both.example", {"127.0.0.1"}, "::1"},
+	{"four.example", {"127.0.0.1"}, NULL},
+	{"two.example", {"127.0.0.2", "127.0.0.1"}, NULL},
+};
+
+static int answer_question(struct evdns_server_request *req, const char *name, int type)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(zone); i++) {
+		uint8_t a[2][4], aaaa[16];
+		int n = 0;
+
+		if (strcasecmp(name, zone[i].name) != 0)
+			continue;
+		while (n < 2 && zone[i].a[n] && inet_pton(AF_INET, zone[i].a[n], a[n]) == 1)
+			n++;
+		if (type == EVDNS_TYPE_A && n)
+			(void)evdns_server_request_add_a_reply(req, name, n, a, 60);
+		if (type == EVDNS_TYPE_AAAA && zone[i].aaaa &&
+		    inet_pton(AF_INET6, zone[i].aaaa, aaaa) == 1)
+			(void)evdns_server_request_add_aaaa_reply(req, name, 1, aaaa, 60);
+		return 0;
+	}
+	return 3; /* NXDOMAIN */
+}
+
+static void on_question(struct evdns_server_request *req, void *userdata)
+{
+	struct names *names = userdata;
+	const struct evdns_server_question *question = req->questions[0];
+
+	names->n_asked++;
+	if (!strncasecmp(question->name, "silent.", 7)) {
+		(void)evdns_server_request_drop(req);
+		loop_exit(names->f.loop);
+		return;
+	}
+	(void)evdns_server_request_respond(req,
+					   answer_question(req, question->name, question->type));
+}
+
+static void start_names(struct names *names, int fd)
+{
+	*names = (struct names){.fd = fd};
+	set_up(&names->f);
+	names->server = evdns_add_server_port_with_base(loop_base(names->f.loop), dup(fd), 0,
+							on_question, names);
+	assert_non_null(names->server);
+}
+
+static void stop_names(struct names *names)
+{
+	evdns_close_server_port(names->server);
+	tear_down(&names->f);
+}
+
+#define DNS_TIMEOUT_MS 800
+
+static void check_name(int dns, const char *name, uint16_t port, const char *says)
+{
+	struct names names;
+
+	start_names(&names, dns);
+	dial_and_wait(&names.f, name, port, DNS_TIMEOUT_MS);
+	if (strcmp(names.f.why, says) != 0)
+		fail_msg("%s: says: %s", name, names.f.why);
+	stop_names(&names);
+}
+
+/* The timeout, and giving up at once and a round later. */
+static void check_silence(int dns)
+{
+	struct endpoint endpoint = {.host = "silent.example", .port = 1};
+	struct names names;
+	struct dial *dial;
+
+	for (int way = 0; way < 3; way++) {
+		start_names(&names, dns);
+		dial = dial_new(names.f.loop, &endpoint, NULL, "h2", 200, on_done, &names.f);
+		while (!names.n_asked)
+			loop_run(names.f.loop);
+		if (way > 0)
+			dial_cancel(dial);
+		else
+			while (!names.f.n_called)
+				loop_run(names.f.loop);
+		assert_int_equal(names.f.n_called, way == 0);
+		if (way == 0)
+			assert_string_equal(names.f.why, "name silent.example: no answer from a "
+							 "name server within 0.2 s");
+		if (way == 2)
+			(void)event_base_loop(loop_base(names.f.loop), EVLOOP_NONBLOCK);
+		stop_names(&names);
+	}
+}
+
+/* Runs last: it changes the process. */
+static void test_names(void **state)
+{
+	uint16_t port = 0, closed = 0, dns_port = 0, mute_port = 0;
+	_cleanup_close_ int server = bind_to(AF_INET, 64, &port);
+	_cleanup_close_ int dns = bind_dns(&dns_port);
+	_cleanup_close_ int mute = bind_dns(&mute_port);
+
+	(void)state;
+	if (!replace_etc()) {
+		print_message("no mount namespace\n");
+		skip();
+	}
+	(void)close(bind_to(AF_INET, -1, &closed));
+	assert_true(server >= 0 && mute >= 0);
+
+	set_name_servers(dns_port, 0);
+	check_name(dns, "four.example", port, "");
+	check_name(dns, "four.example.", port, "");
+	check_name(dns, "both.example", port, "");
+	check_name(dns, "two.example", port, "");
+	check_name(dns, "here.example", port, "");
+	check_name(dns, "nobody.example", port, "name nobody.example: not known");
+	check_name(dns, "two.example", closed,
+		   "127.0.0.2: connection refused, 127.0.0.1: connection refused");
+	check_silence(dns);
+	/* One of two is dead: whichever is asked first. */
+	set_name_servers(mute_port, dns_port);
+	check_name(dns, "four.example", port, "");
+	set_name_servers(dns_port, mute_port);
+	check_name(dns, "four.example", port, "");
+	/* Nobody is there. */
+	set_name_servers(closed, 0);
+	check_name(dns, "four.example", port,
+		   "name four.example: no answer from a name server within 0.8 s");
+	check_name(dns, "here.example", port, "");
+	set_name_servers(0, 0);
+	check_name(dns, "here.example", port, "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_endpoint),      cmocka_unit_test(test_endpoint_faults),
 		cmocka_unit_test(test_connects),      cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_fails_at_once), cmocka_unit_test(test_no_answer),
-		cmocka_unit_test(test_cancel),
+		cmocka_unit_test(test_cancel),        cmocka_unit_test(test_names),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

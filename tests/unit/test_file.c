@@ -216,6 +216,41 @@ static void test_write_relative(void **state)
 	read_one("below/plain", 100, "text");
 }
 
+static int replace(const char *path, const char *text, int code, struct err *err)
+{
+	struct file_replacement replacement;
+	int r = file_replace_begin(path, 0600, &replacement, err);
+
+	if (r)
+		return r;
+	(void)fputs(text, replacement.stream);
+	return file_replace_end(&replacement, code, err);
+}
+
+static void test_replace(void **state)
+{
+	struct err err = {""};
+	struct stat st;
+
+	(void)state;
+	assert_int_equal(replace(at("below/file"), "first", 0, &err), 0);
+	read_one("below/file", 100, "first");
+	assert_int_equal(stat(at("below/file"), &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	assert_int_equal(replace(at("below/file"), "second", 0, &err), 0);
+	read_one("below/file", 100, "second");
+	/* the caller's own failure, and those of the system */
+	assert_int_equal(replace(at("below/file"), "third", -ENOMSG, &err), -ENOMSG);
+	assert_non_null(strstr(err.text, "below/file"));
+	assert_int_equal(replace(at("below/"), "third", 0, &err), -EINVAL);
+	assert_int_equal(replace(at("below/file/x"), "third", 0, &err), -ENOTDIR);
+	assert_int_equal(mkdir(at("taken"), 0755), 0);
+	assert_int_equal(replace(at("taken"), "third", 0, &err), -EISDIR);
+	read_one("below/file", 100, "second");
+	assert_int_equal(count_names(at("below")), 1); /* no temporary file stays behind */
+	assert_int_equal(count_names(dir), 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -227,6 +262,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_write_leaves_readers, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_write_fails, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_write_relative, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_replace, make_dir, remove_dir),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

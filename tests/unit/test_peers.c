@@ -352,6 +352,73 @@ static void test_many(void **state)
 	assert_int_equal(peers_count(log->peers), PEERS / 5 * 4);
 }
 
+static void recall(struct log *log, const char *key, uint32_t public_ip)
+{
+	struct lease lease = lease_of(public_ip, "{}"), empty = {0};
+
+	peers_recall(log->peers, key, &lease);
+	assert_memory_equal(&lease, &empty, sizeof(lease));
+}
+
+/* What is remembered is like what was there before the first list, whether that one is
+ * open already, has broken off or is to come. */
+static void test_recall(void **state)
+{
+	struct log *log = *state;
+
+	recall(log, "a", 1);
+	recall(log, "b", 2);
+	recall(log, "b", 3);
+	told_one(log, "+a +b");
+	assert_int_equal(ip_to_num(&peers_find(log->peers, "b")->public_ip[IP_V4]), 2);
+	peers_list_begin(log->peers); /* breaks off */
+	recall(log, "c", 3);
+	told_one(log, "+c");
+
+	peers_list_begin(log->peers);
+	put(log, "a", 'a');
+	put(log, "x", 'x');
+	recall(log, "a", 1);
+	recall(log, "d", 4);
+	told_one(log, "~a +x +d");
+	assert_int_equal(ip_to_num(&peers_find(log->peers, "a")->public_ip[IP_V4]), 'a');
+	/* b, c and d of a, b, c and d are missing */
+	assert_int_equal(peers_list_end(log->peers), 3);
+	told_one(log, "");
+	list_one(log, "axb", 0, "~b -c -d");
+}
+
+/* A list that lacks few of the remembered is believed. */
+static void test_recall_few(void **state)
+{
+	struct log *log = *state;
+
+	for (uint32_t i = 0; i < 4; i++)
+		recall(log, (const char[]){(char)('a' + i), '\0'}, 'a' + i);
+	told_one(log, "+a +b +c +d");
+	list_one(log, "abc", 0, "-d");
+}
+
+static void test_observer(void **state)
+{
+	struct log *log = *state, other = {.peers = log->peers};
+
+	peers_set_observer(log->peers, on_changed, &other);
+	put(log, "a", 'a');
+	put(log, "a", 'a');
+	recall(log, "b", 'b');
+	put(log, "a", 1);
+	peers_remove(log->peers, "b");
+	list_one(log, "aX", 0, "+a +b ~a -b ~a");
+	told_one(&other, "+a +b ~a -b ~a");
+	list_one(log, "", 1, "");
+	list_one(log, "", 0, "-a");
+	told_one(&other, "-a");
+	peers_set_observer(log->peers, NULL, NULL);
+	put(log, "a", 'a');
+	told_one(&other, "");
+}
+
 static void test_free_null(void **state)
 {
 	(void)state;
@@ -373,6 +440,9 @@ int main(void)
 		WITH_TABLE(test_broken_off),
 		WITH_TABLE(test_suspect),
 		WITH_TABLE(test_changes_around_lists),
+		WITH_TABLE(test_recall),
+		WITH_TABLE(test_recall_few),
+		WITH_TABLE(test_observer),
 		WITH_TABLE(test_many),
 		cmocka_unit_test(test_free_null),
 	};

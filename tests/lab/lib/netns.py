@@ -9,6 +9,7 @@ remove what a run that was killed has left behind.
 import atexit
 import contextlib
 import ctypes
+import http.client
 import json
 import os
 import re
@@ -82,6 +83,7 @@ class Lab:
         self._processes = []
         self._mounts = []
         self.hosts = []  # living ones, for the checks after each test
+        self.etcd_members = []
         remove_leftovers()
         os.makedirs(self.dir, mode=0o755)
         atexit.register(self.cleanup, os.getpid())
@@ -222,6 +224,20 @@ class Netns:
     def socket(self, family=socket.AF_INET, kind=socket.SOCK_DGRAM, proto=0):
         with self.entered():
             return socket.socket(family, kind | socket.SOCK_CLOEXEC, proto)
+
+    def http_get(self, address, port, path, timeout=2.0):
+        """(status, body) of a plain HTTP server that is reached from inside."""
+        connection = http.client.HTTPConnection(address, port, timeout=timeout)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        connection.sock = self.socket(family, socket.SOCK_STREAM)
+        try:
+            connection.sock.settimeout(timeout)
+            connection.sock.connect((address, port))
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        finally:
+            connection.close()
 
     @contextlib.contextmanager
     def without_dad(self):

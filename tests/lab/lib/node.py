@@ -49,6 +49,7 @@ class Host:
         self.dir = os.path.join(lab.dir, ns.short)
         os.makedirs(self.dir, exist_ok=True)
         self.subnet_file = os.path.join(self.dir, "subnet.env")
+        self.state_dir = os.path.join(self.dir, "state")
         self.log_path = os.path.join(self.dir, "flanneld.log")
         self.log_mark = 0  # what came before was judged by an earlier test
         self.process = None
@@ -96,7 +97,7 @@ class Host:
     def flanneld_argv(self, *flags, subnet_dir=True, binary=None):
         argv = [binary or FLANNELD]
         if subnet_dir:
-            argv.append(f"--subnet-dir={self.store.path}")
+            argv += self.store.flanneld_flags()
         argv += [
             f"--subnet-file={self.subnet_file}",
             "--healthz-ip=127.0.0.1",
@@ -107,6 +108,7 @@ class Host:
     def _environment(self, extra):
         env = {k: v for k, v in os.environ.items() if not k.startswith("FLANNELD_")}
         env.pop("NOTIFY_SOCKET", None)
+        env["FLANNELD_STATE_DIR"] = self.state_dir
         env["ASAN_OPTIONS"] = (
             f"log_path={self.dir}/asan:detect_leaks=1:verify_asan_link_order=0:abort_on_error=0"
         )
@@ -200,16 +202,7 @@ class Host:
 
     def get(self, path, timeout=2.0):
         """(status, body) of the health server."""
-        connection = http.client.HTTPConnection("127.0.0.1", HEALTH_PORT, timeout=timeout)
-        connection.sock = self.ns.socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            connection.sock.settimeout(timeout)
-            connection.sock.connect(("127.0.0.1", HEALTH_PORT))
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read().decode()
-        finally:
-            connection.close()
+        return self.ns.http_get("127.0.0.1", HEALTH_PORT, path, timeout)
 
     def get_or_none(self, path):
         try:
@@ -345,6 +338,12 @@ class Host:
         pod = Pod(self, name, ns, addresses, mtu)
         self.pods.append(pod)
         return pod
+
+    def remove_pods(self):
+        for pod in self.pods:
+            pod.ns.delete()
+        self.pods.clear()
+        self.ip("link del cni0")
 
     def _make_bridge(self, gateways, mtu):
         lines = [f"link add name cni0 mtu {mtu} type bridge mcast_snooping 0", "link set cni0 up"]

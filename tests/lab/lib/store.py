@@ -9,10 +9,46 @@ import json
 import os
 
 
-class Store:
+class Records:
+    """What all datastores of the lab have in common, whoever keeps the records. They have
+    file() (where a thing is, for messages), write(), keys(), lease(), put_lease(), remove()."""
+
+    def write_config(self, config):
+        self.write("config", config if isinstance(config, str) else json.dumps(config))
+
+    def leases(self):
+        """{key: record}; a record that goes away meanwhile is left out."""
+        found = {}
+        for key in self.keys():
+            try:
+                found[key] = self.lease(key)
+            except (OSError, LookupError, ValueError):
+                continue
+        return found
+
+    def lease_of(self, address):
+        """(key, record) of the host with this public address, or None."""
+        for key, record in self.leases().items():
+            if address in (record.get("PublicIP"), record.get("PublicIPv6")):
+                return key, record
+        return None
+
+    def put_peer(self, key, public_ip, mac=None, vni=1, expires_in=86400, **more):
+        """A record as another host's daemon would write it: vxlan with mac, else host-gw."""
+        record = {"PublicIP": public_ip, "BackendType": "vxlan" if mac else "host-gw"}
+        if mac:
+            record["BackendData"] = {"VNI": vni, "VtepMAC": mac}
+        record.update(more)
+        self.put_lease(key, record, expires_in)
+
+
+class Store(Records):
     def __init__(self, path):
         self.path = path
         os.makedirs(os.path.join(path, "subnets"), exist_ok=True)
+
+    def flanneld_flags(self):
+        return [f"--subnet-dir={self.path}"]
 
     def file(self, *names):
         return os.path.join(self.path, *names)
@@ -23,9 +59,6 @@ class Store:
         with open(temporary, "w", encoding="utf-8") as f:
             f.write(text)
         os.rename(temporary, self.file(name))
-
-    def write_config(self, config):
-        self.write("config", config if isinstance(config, str) else json.dumps(config))
 
     def keys(self):
         try:
@@ -38,37 +71,12 @@ class Store:
         with open(self.file("subnets", key), encoding="utf-8") as f:
             return json.load(f)
 
-    def leases(self):
-        """{key: record}; a file that goes away meanwhile is left out."""
-        found = {}
-        for key in self.keys():
-            try:
-                found[key] = self.lease(key)
-            except (OSError, ValueError):
-                continue
-        return found
-
-    def lease_of(self, address):
-        """(key, record) of the host with this public address, or None."""
-        for key, record in self.leases().items():
-            if address in (record.get("PublicIP"), record.get("PublicIPv6")):
-                return key, record
-        return None
-
     def put_lease(self, key, record, expires_in=86400):
         """Writes a record by hand; expires_in seconds, None: a reservation."""
         record = dict(record)
         if expires_in is not None:
             record["Expiration"] = rfc3339(expires_in)
         self.write(os.path.join("subnets", key), json.dumps(record))
-
-    def put_peer(self, key, public_ip, mac=None, vni=1, expires_in=86400, **more):
-        """A record as another host's daemon would write it: vxlan with mac, else host-gw."""
-        record = {"PublicIP": public_ip, "BackendType": "vxlan" if mac else "host-gw"}
-        if mac:
-            record["BackendData"] = {"VNI": vni, "VtepMAC": mac}
-        record.update(more)
-        self.put_lease(key, record, expires_in)
 
     def remove(self, key):
         os.unlink(self.file("subnets", key))

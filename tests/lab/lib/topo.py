@@ -16,6 +16,7 @@ L2, the router otherwise.
 
 import itertools
 
+from .etcd import Etcd
 from .expect import wait_until
 from .node import Host
 from .store import Store
@@ -42,7 +43,7 @@ class Topo:
         if store_size:
             lab.mount_tmpfs(path, store_size)
         self.store = Store(path)
-        self.namespaces = []
+        self.namespaces, self.etcds = [], []
         l2s = [[f"h{i}" for i in range(1, hosts + 1)]] if isinstance(hosts, int) else hosts
         router = self._namespace("r") if len(l2s) > 1 else None
         if router:
@@ -125,6 +126,36 @@ class Topo:
         host.nics["eth1"] = Nic("eth1", switch, host.name, ipv4, ipv6, [], mtu)
         self.plug(host, "eth1")
 
+    def server(self, name, last):
+        """A namespace that is no host, plugged into the first switch: (it, its addresses)."""
+        ns = self._namespace(name)
+        switch = self.switches[0]
+        with ns.without_dad():
+            switch.ip(
+                f"link add name {name} type veth peer name eth0 netns {ns.name}",
+                f"link set {name} master br0 up",
+            )
+        ipv4, ipv6 = self._addresses(1, last)
+        gateways = [a for a in self._addresses(1, 254) if a]
+        lines = ["link set eth0 up"]
+        lines += [f"addr add {ipv4}/24 dev eth0"] if ipv4 else []
+        lines += [f"addr add {ipv6}/64 dev eth0 nodad"] if ipv6 else []
+        ns.ip(*lines, *(f"route add default via {g} dev eth0" for g in gateways))
+        return ns, [a for a in (ipv4, ipv6) if a]
+
+    def etcd(self, *args, **kwargs):
+        """A cluster (lib/etcd.py) on the first switch, which all hosts use from now on."""
+        etcd = Etcd(self, *args, **kwargs)
+        self.etcds.append(etcd)
+        self.use(etcd.v3)
+        return etcd
+
+    def use(self, store):
+        """Another datastore: for write_config() and for flanneld's next start."""
+        self.store = store
+        for host in self.hosts:
+            host.store = store
+
     # -- changing it -------------------------------------------------------------------
 
     def plug(self, host, nic="eth0", routes=True):
@@ -187,6 +218,14 @@ class Topo:
 
         wait_until(check, timeout, "a route from every host to every other")
 
+    def follow_the_store(self, n=77, timeout=20.0):
+        """A vxlan peer 10.5.N.0/24 that is written now appears on every running host."""
+        self.store.put_peer(f"10.5.{n}.0-24", f"192.168.64.{n}", mac=f"02:00:00:00:00:{n}")
+        for host in self.hosts:
+            if host.process is not None:
+                wait_until(lambda h=host: f"10.5.{n}.0/24" in h.pod_routes(), timeout,
+                           f"{host.name} follows the store")
+
     def allow_log(self, severities, pattern):
         for host in self.hosts:
             host.allow_log(severities, pattern)
@@ -212,5 +251,7 @@ class Topo:
                 pod.ns.delete()
             if host in self.lab.hosts:
                 self.lab.hosts.remove(host)
+        for etcd in self.etcds:
+            etcd.close()
         for ns in self.namespaces:
             ns.delete()
