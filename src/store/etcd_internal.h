@@ -113,7 +113,7 @@ void etcd_peers_take(struct etcd *e, const char *name, const struct etcd_kv *kv)
 void etcd_peers_put(struct etcd *e, const char *name, struct lease *lease);
 /* The key was deleted: its peer goes in a moment. */
 void etcd_peers_gone(struct etcd *e, const char *name);
-void etcd_peers_on_gone_timer(void *etcd);
+void etcd_peers_on_gone_timer(void *userdata);
 /* The watch stands: what is back is about to be told. */
 void etcd_peers_on_ready(struct etcd *e);
 /* A list says the same, or the store ends. */
