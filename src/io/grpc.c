@@ -190,13 +190,13 @@ static void decode_text(const char *value, char *buf, size_t size)
 	log_clean(buf);
 }
 
-/* What is no number is no success either. */
-static int parse_status(const char *value)
+/* -1: no number, or too large. */
+static int parse_number(const char *value)
 {
 	char *end;
-	unsigned long code = strtoul(value, &end, 10);
+	unsigned long number = strtoul(value, &end, 10);
 
-	return *value < '0' || *value > '9' || *end || code > INT_MAX ? GRPC_UNKNOWN : (int)code;
+	return *value < '0' || *value > '9' || *end || number > INT_MAX ? -1 : (int)number;
 }
 
 static void on_header(const char *name, const char *value, void *userdata)
@@ -205,9 +205,9 @@ static void on_header(const char *name, const char *value, void *userdata)
 	struct grpc_call *call = userdata;
 
 	if (!strcmp(name, ":status"))
-		call->http_status = atoi(value);
+		call->http_status = parse_number(value);
 	else if (!strcmp(name, "grpc-status"))
-		call->code = parse_status(value);
+		call->code = parse_number(value) < 0 ? GRPC_UNKNOWN : parse_number(value);
 	else if (!strcmp(name, "grpc-message"))
 		decode_text(value, call->text, sizeof(call->text));
 	else if (!strcmp(name, "content-type") && strncmp(value, grpc_type, strlen(grpc_type)) != 0)

@@ -115,6 +115,8 @@ void etcd_tell_synced(struct etcd *e);
 
 /* One key below subnets/, not our own, to the peer table. */
 void etcd_peers_take(struct etcd *e, const char *name, const struct etcd_kv *kv);
+/* The same, read already; takes over the strings of @lease. */
+void etcd_peers_put(struct etcd *e, const char *name, struct lease *lease);
 /* The key was deleted: its peer goes in a moment. */
 void etcd_peers_gone(struct etcd *e, const char *name);
 void etcd_peers_on_gone_timer(void *etcd);

@@ -272,15 +272,16 @@ static void on_written(const struct etcd_reply *reply, void *userdata)
 	etcd_own_step(e);
 }
 
-static void try_another(struct etcd *e)
+/* The key is another's: whether the next one can be tried at once. */
+static bool try_another(struct etcd *e)
 {
 	struct etcd_own *own = &e->own;
 
 	forget_key(own);
-	if (++own->tries % ACQUIRE_TRIES == 0)
-		retry_later(e, "each subnet that was tried is taken by another record");
-	else
-		etcd_own_step(e);
+	if (++own->tries % ACQUIRE_TRIES)
+		return true;
+	retry_later(e, "each subnet that was tried is taken by another record");
+	return false;
 }
 
 static void on_removed(const struct etcd_reply *reply, void *userdata)
@@ -295,7 +296,8 @@ static void on_removed(const struct etcd_reply *reply, void *userdata)
 		etcd_own_step(e);
 		return;
 	}
-	try_another(e);
+	if (try_another(e))
+		etcd_own_step(e);
 }
 
 static void arm_renewal(struct etcd *e)
@@ -437,8 +439,8 @@ static void call_on_key(struct etcd *e, bool remove)
 		e->api->ops->get(e->api, key, on_get, e);
 }
 
-/* Somebody else's record is under our key: it is that host's now. */
-static void give_up_key(struct etcd *e)
+/* Somebody else's record is under our key: it is that host's now. As try_another(). */
+static bool give_up_key(struct etcd *e)
 {
 	struct etcd_own *own = &e->own;
 	struct lease theirs = own->record;
@@ -455,8 +457,8 @@ static void give_up_key(struct etcd *e)
 		log_debug(1, "Lost a race for %s; trying another one", key);
 	own->record = (struct lease){0};
 	forget_key(own);
-	peers_put(e->store.peers, key, &theirs);
-	try_another(e);
+	etcd_peers_put(e, key, &theirs);
+	return try_another(e);
 }
 
 struct rival {
@@ -581,21 +583,17 @@ static bool is_as_wanted(const struct etcd_own *own)
 	return same;
 }
 
-static void step_present(struct etcd *e)
+static bool step_present(struct etcd *e)
 {
 	struct etcd_own *own = &e->own;
 	bool same;
 
-	if (own->readable && !is_ours(own)) {
-		give_up_key(e);
-		return;
-	}
-	if (!is_told(own) && !own->readable) { /* not for us to overwrite */
-		try_another(e);
-		return;
-	}
+	if (own->readable && !is_ours(own))
+		return give_up_key(e);
+	if (!is_told(own) && !own->readable) /* not for us to overwrite */
+		return try_another(e);
 	if (!is_told(own) && step_back(e))
-		return;
+		return false;
 	/* That of an earlier run, for instance: it is ours to keep alive. */
 	if (own->record_lease && own->record_lease != own->lease &&
 	    own->record_lease != own->lost_lease) {
@@ -614,18 +612,20 @@ static void step_present(struct etcd *e)
 		if (!own->calling && own->seen == OWN_PRESENT && is_as_wanted(own))
 			keep_alive(e);
 	}
+	return false;
 }
 
-void etcd_own_step(struct etcd *e)
+/* True: there is more to do. */
+static bool step_once(struct etcd *e)
 {
 	struct etcd_own *own = &e->own;
 
 	if (!own->wanted || own->calling || !e->usable)
-		return;
+		return false;
 	if (!*own->key)
 		choose_key(e);
 	if (!*own->key)
-		return;
+		return false;
 	switch (own->seen) {
 	case OWN_UNKNOWN:
 		if (!e->getting)
@@ -640,7 +640,13 @@ void etcd_own_step(struct etcd *e)
 	case OWN_PENDING:
 		break;
 	case OWN_PRESENT:
-		step_present(e);
-		break;
+		return step_present(e);
 	}
+	return false;
+}
+
+void etcd_own_step(struct etcd *e)
+{
+	while (step_once(e))
+		;
 }

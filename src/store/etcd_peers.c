@@ -62,14 +62,20 @@ void etcd_peers_take(struct etcd *e, const char *name, const struct etcd_kv *kv)
 	struct lease lease = {0};
 	struct err err;
 
-	is_back(e, name);
 	if (lease_parse(name, kv->value, kv->len, &lease, &err)) {
 		/* Unreadable is not gone. */
+		is_back(e, name);
 		complain(e, name, peers_keep(e->store.peers, name), &err);
 		return;
 	}
 	lease.expires_s = 0; /* etcd keeps the time */
-	peers_put(e->store.peers, name, &lease);
+	etcd_peers_put(e, name, &lease);
+}
+
+void etcd_peers_put(struct etcd *e, const char *name, struct lease *lease)
+{
+	is_back(e, name);
+	peers_put(e->store.peers, name, lease);
 }
 
 void etcd_peers_gone(struct etcd *e, const char *name)

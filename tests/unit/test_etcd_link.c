@@ -50,6 +50,8 @@ static void test_faults(void **state)
 		 "--etcd-endpoints: 'http://a http://b': "},
 		{{.endpoints = "http://root:secret@a", .prefix = "/p"},
 		 "--etcd-endpoints: 'http://***@a': a user name and password"},
+		{{.endpoints = "root:secret@a:1", .prefix = "/p"},
+		 "--etcd-endpoints: 'http://***@a:1': a user name and password"},
 		{{.endpoints = "http://a:1,http://b:1,https://c:1", .prefix = "/p"},
 		 "--etcd-endpoints: http://a:1 and https://c:1: http and https cannot be mixed"},
 		{{.endpoints = FIVE FIVE FIVE FIVE FIVE FIVE FIVE, .prefix = "/p"},

@@ -645,7 +645,7 @@ static void check_user(const char *user, const char *password, enum etcd_status 
 
 static void check_token(struct fixture *f)
 {
-	int n = f->n_replies;
+	int n;
 
 	ASK(f, get, "config");
 	EXPECT(f, ETCD_OK);

@@ -297,7 +297,7 @@ static const struct h2_answer answers[] = {
 	{.path = "/close-late", .act = H2_CLOSE_LATE, BODY(FRAME1)},
 	{.path = "/silent", .act = H2_SILENT},
 	{.path = "/watch", .act = H2_HANG, BODY(FRAME2)},
-	{NULL},
+	{.path = NULL},
 };
 
 static void set_up_limited(struct fixture *f, uint32_t max_streams)
