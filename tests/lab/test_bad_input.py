@@ -133,13 +133,7 @@ def test_the_mtu_of_the_nic_is_too_small(h1):
         h1.ip("link set eth0 mtu 1500")
 
 
-def test_no_store_is_given(h1):
-    done = h1.run_flanneld(subnet_dir=False)
-    assert done.code in (1, 2)
-    assert "subnet-dir" in done.text or "etcd" in done.text
-
-
-@pytest.mark.parametrize("flag", ["--kube-subnet-mgr", "--ip-masq", "--etcd-endpoints=http://x:1"])
+@pytest.mark.parametrize("flag", ["--kube-subnet-mgr", "--ip-masq"])
 def test_a_flag_of_a_feature_to_come(h1, flag):
     """Refused by one line while the feature is missing; once it is there this test goes."""
     done = h1.run_flanneld(flag)

@@ -142,7 +142,7 @@ def test_the_quorum_is_lost_and_regained(three):
         member.kill()
     for host in three.topo:
         host.wait_readyz(None, "etcd", timeout=40)
-    three.unchanged(20)
+    three.unchanged(8)
     for host in three.topo:
         assert len(warnings(host)) <= 20, warnings(host)
     for member in dead:
@@ -330,8 +330,9 @@ def change_peers(net, host):
 
 
 @pytest.mark.needs("nft")
-@pytest.mark.parametrize("how_long", ["moment", "long", "compacted"])
+@pytest.mark.parametrize("how_long", ["moment", "compacted"])
 def test_a_host_is_cut_off_from_etcd_while_its_peers_change(three, how_long):
+    """For less than TCP gives up; and for so long that the history has gone, too."""
     h1, etcd = three.topo["h1"], three.etcd
     for n in (60, 61):
         etcd.v3.put_peer(f"10.5.{n}.0-24", f"192.168.64.{n}", mac=f"02:00:00:00:00:{n}")
@@ -340,11 +341,10 @@ def test_a_host_is_cut_off_from_etcd_while_its_peers_change(three, how_long):
     before = h1.overlay()
     etcd.cut_off(h1)
     settled = change_peers(three, h1)
-    if how_long != "moment":
+    if how_long == "compacted":
         h1.wait_readyz(None, "etcd", timeout=60)
-        if how_long == "compacted":
-            etcd.v3.put_many({f"/elsewhere/{i}": "x" for i in range(10)})
-            etcd.compact()
+        etcd.v3.put_many({f"/elsewhere/{i}": "x" for i in range(10)})
+        etcd.compact()
     assert h1.overlay() == before
     etcd.let_in()
     wait_until(lambda: settled(h1), 40)
@@ -358,12 +358,12 @@ def test_a_host_is_cut_off_from_etcd_while_its_peers_change(three, how_long):
 @pytest.mark.needs("nft")
 def test_a_host_that_is_cut_off_from_one_member_uses_another(three):
     h1 = three.topo["h1"]
-    for _ in range(2):
-        member = wait_until(lambda: member_of(three, h1))
-        three.etcd.cut_off(h1, [member])
-        three.follows(60)
-        assert member_of(three, h1) is not member
-        three.etcd.let_in()
+    member = wait_until(lambda: member_of(three, h1))
+    three.etcd.cut_off(h1, [member])
+    three.follows(60)
+    assert member_of(three, h1) is not member
+    three.etcd.let_in()
+    three.follows()
 
 
 # -- our own record --------------------------------------------------------------------

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 
 import pytest
 
@@ -185,6 +186,22 @@ def test_a_first_start_with_etcd_away_waits(make_topo):
         host.wait_readyz(200)
     topo.wait_meshed()
     traffic.assert_all_to_all(topo.pods())
+
+
+def test_without_a_flag_it_looks_for_etcd_on_its_own_host(make_topo):
+    """The original's default endpoints, old port and new."""
+    topo = make_topo(1)
+    topo.allow_log("W", "etcd|[Dd]atastore")
+    etcd, h1 = topo.etcd(), topo["h1"]
+    etcd.client.clear()
+    h1.start_flanneld(wait=False)
+    h1.wait_readyz(503, "http://127.0.0.1:(2379|4001)")
+    etcd.v3.write_config(CONFIG)
+    h1.popen("etcd", "gateway", "start", "--listen-addr=127.0.0.1:2379",
+             f"--endpoints={etcd['e1'].address}:2379", stdin=subprocess.DEVNULL,
+             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    h1.wait_ready(15)
+    assert etcd.v3.keys() == [h1.key()]
 
 
 # -- all at once -----------------------------------------------------------------------
