@@ -87,7 +87,8 @@ static inline void false_put(struct false_data *d, const char *key, const char *
 	for (size_t i = 0; !kv && i < FALSE_KEYS; i++)
 		if (!d->kv[i].revision)
 			kv = &d->kv[i];
-	assert_non_null(kv);
+	if (!kv)
+		abort(); /* more keys than a test has use for */
 	if (!kv->revision)
 		kv->created = d->revision;
 	(void)snprintf(kv->key, sizeof(kv->key), "%s", key);

@@ -203,17 +203,21 @@ static void want(const char *preferred)
 	want_with(V4, "192.0.2.1", "{\"VNI\":1}", preferred);
 }
 
-/* Our record, as it is in etcd. */
+/* Our record, as it is in etcd; revision 0: it is not. */
 static const struct false_kv *our_record(void)
 {
-	return false_find(&etcd.v3, f.own);
+	static const struct false_kv none;
+	const struct false_kv *kv = false_find(&etcd.v3, f.own);
+
+	return kv ? kv : &none;
 }
 
 static bool is_settled(const char *value)
 {
 	const struct false_kv *kv = our_record();
 
-	return kv && !strcmp(kv->value, value) && kv->lease && etcd.v3.lease_alive[kv->lease];
+	return kv->revision && !strcmp(kv->value, value) && kv->lease &&
+	       etcd.v3.lease_alive[kv->lease];
 }
 
 /* Our record stands, and we keep it alive. */
@@ -806,11 +810,11 @@ static void calm_down(void)
 /* The record is ours as we want it, its etcd lease lives, and the table is etcd's. */
 static bool is_whole(void)
 {
-	const struct false_kv *kv = *f.own ? our_record() : NULL;
+	const struct false_kv *kv = our_record();
 	size_t n = 0;
 
-	if (!kv || strcmp(kv->value, OURS) != 0 || (kv->lease && !etcd.v3.lease_alive[kv->lease]) ||
-	    *f.problem)
+	if (!kv->revision || strcmp(kv->value, OURS) != 0 ||
+	    (kv->lease && !etcd.v3.lease_alive[kv->lease]) || *f.problem)
 		return false;
 	for (size_t i = 0; i < FALSE_KEYS; i++) {
 		const struct false_kv *other = &etcd.v3.kv[i];
