@@ -268,13 +268,13 @@ struct grpc_call *grpc_call_new(struct loop *loop, struct h2 *h2,
 				const struct grpc_events *events)
 {
 	struct h2_header headers[7 + METADATA_MAX] = {
-		{":method", "POST"},
-		{":scheme", request->tls ? "https" : "http"},
-		{":path", request->path},
-		{":authority", request->authority},
-		{"te", "trailers"},
-		{"content-type", "application/grpc"},
-		{"user-agent", "weft/" WEFT_VERSION},
+		{":method", "POST", false},
+		{":scheme", request->tls ? "https" : "http", false},
+		{":path", request->path, false},
+		{":authority", request->authority, false},
+		{"te", "trailers", false},
+		{"content-type", "application/grpc", false},
+		{"user-agent", "weft/" WEFT_VERSION, false},
 	};
 	struct grpc_call *call = mem_alloc(1, sizeof(*call));
 	struct h2_stream_events stream_events = {on_header, on_data, on_end, call};

@@ -168,7 +168,7 @@ static void on_quiet(void *userdata)
 	int64_t quiet_ms = loop_now_ms() - h2->heard_ms;
 
 	if (!h2->answered) {
-		lose(h2, "the server does not speak HTTP/2: is this etcd's client port?");
+		lose(h2, "the server has said nothing for 3 s: is it the right port?");
 		return;
 	}
 	if (quiet_ms < QUIET_MS) {
@@ -396,7 +396,10 @@ struct h2_stream *h2_request(struct h2 *h2, const struct h2_header *headers, siz
 		nv[i] = (nghttp2_nv){.name = (uint8_t *)(uintptr_t)headers[i].name,
 				     .namelen = strlen(headers[i].name),
 				     .value = (uint8_t *)(uintptr_t)headers[i].value,
-				     .valuelen = strlen(headers[i].value)};
+				     .valuelen = strlen(headers[i].value),
+				     /* Secrets stay out of the compression table. */
+				     .flags = headers[i].secret ? NGHTTP2_NV_FLAG_NO_INDEX
+								: NGHTTP2_NV_FLAG_NONE};
 	stream = mem_alloc(1, sizeof(*stream));
 	stream->h2 = h2;
 	stream->body = mem_alloc(1, len + 1);

@@ -14,6 +14,7 @@ struct h2_stream;
 struct h2_header {
 	const char *name; /* lower case */
 	const char *value;
+	bool secret;
 };
 
 /* Callbacks of one stream. Each may cancel the stream, or free the connection. */

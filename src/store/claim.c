@@ -125,6 +125,17 @@ static int compare_nets(const void *a, const void *b)
 	return memcmp(a, b, sizeof(struct ip_net));
 }
 
+/* A prefix inside another one says nothing new, and would lead bsearch() astray. */
+static void drop_nested(struct taken *t)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < t->n; i++)
+		if (!n || !ip_net_overlaps(&t->item[n - 1], &t->item[i]))
+			t->item[n++] = t->item[i];
+	t->n = n;
+}
+
 /* bsearch() order in which overlapping prefixes are equal. */
 static int compare_overlap(const void *a, const void *b)
 {
@@ -145,8 +156,10 @@ static uint64_t random_u64(void)
 {
 	uint64_t value = 0;
 
-	while (getrandom(&value, sizeof(value), 0) != sizeof(value))
-		;
+	/* In early boot there is none, and this must not wait: the clock is better than nothing,
+	 * and a lost race only costs another try. */
+	if (getrandom(&value, sizeof(value), GRND_NONBLOCK) != sizeof(value))
+		value = (uint64_t)loop_now_ms() * 0x9e3779b97f4a7c15;
 	return value;
 }
 
@@ -162,6 +175,7 @@ static int choose_one(const struct claim *claim, const struct peers *peers, enum
 	peers_each(peers, collect_taken, &t);
 	if (t.n)
 		qsort(t.item, t.n, sizeof(*t.item), compare_nets);
+	drop_nested(&t);
 	if (wish && !is_taken(wish, &t))
 		*ret_subnet = *wish;
 	else if (allocate_pick(range, random_u64(), is_taken, &t, ret_subnet))

@@ -29,13 +29,15 @@
 #define RETRY_CAP_MS     800 /* the longest wait of a small network, plus this for every key: */
 #define RETRY_PER_KEY_MS 2   /* what comes down on etcd when it is back stays the same */
 #define RETRY_REFUSED_MS 5000
-#define STEADY_MS        5000 /* a watch that stood for so long has proved the endpoint */
-#define READY_MS         8000 /* from asking for a watch, dialling included, to its answer */
+#define STEADY_MS        5000  /* a watch that stood for so long has proved the endpoint */
+#define READY_MS         15000 /* from asking for a watch, dialling included, to its answer */
 #define PROBE_MS         30000
 #define PROBE_PER_KEY_MS 10 /* counting costs etcd more with every key */
 #define RECOUNT_MS       5000
-#define CONFIRM_MS       2000 /* from a doubtful list to the second one */
-#define ASK_V2_MS        10000
+#define CONFIRM_MS                                                                                 \
+	30000 /* from a doubtful list to the second one, at most: by then every                    \
+		 host has tried again, dialled and written its record */
+#define ASK_V2_MS 10000
 
 static void connect_etcd(void *userdata);
 
@@ -222,10 +224,12 @@ static void end_list(struct etcd *e, const struct etcd_reply *reply)
 		peers_list_suspect(e->store.peers);
 	doubtful = peers_list_end(e->store.peers);
 	if (doubtful) {
+		int64_t wait_ms = loop_jitter_ms(CONFIRM_MS);
+
 		log_warning("%zu of %zu peers have vanished from etcd at once: keeping them until "
-			    "a second look in %d ms",
-			    doubtful, peers_count(e->store.peers), CONFIRM_MS);
-		loop_timer_set(e->list_timer, CONFIRM_MS);
+			    "a second look in %lld s",
+			    doubtful, peers_count(e->store.peers), (long long)(wait_ms / 1000));
+		loop_timer_set(e->list_timer, wait_ms);
 	}
 	etcd_peers_forget_gone(e);
 	e->cluster = reply->cluster;
@@ -290,6 +294,15 @@ static void on_config_read(const struct etcd_reply *reply, void *userdata)
 		etcd_lost(e, reply);
 		return;
 	}
+	/* A member may lag behind with its watch, but not with an answer. */
+	if (reply->revision < e->cursor - 1) {
+		list_again(e);
+		return;
+	}
+	if (reply->revision < e->config_revision) {
+		etcd_own_step(e);
+		return; /* the watch has told a newer one */
+	}
 	e->config_revision = reply->revision;
 	if (reply->kv)
 		take_config(e, reply->kv);
@@ -316,7 +329,7 @@ static void on_ready(const struct etcd_reply *reply, void *userdata)
 	bool resumed = e->resumed;
 
 	loop_timer_stop(e->ready_timer);
-	if (resumed && (reply->cluster != e->cluster || reply->revision < e->cursor - 1)) {
+	if (resumed && reply->cluster != e->cluster) {
 		list_again(e);
 		return;
 	}
@@ -401,7 +414,8 @@ static void on_ended(const struct etcd_reply *reply, void *userdata)
 	e->list_needed = true;
 	hang_up(e);
 	/* Every host hears of it at the same time. */
-	loop_timer_set(e->retry_timer, loop_jitter_ms(RETRY_FIRST_MS));
+	loop_timer_set(e->retry_timer,
+		       loop_jitter_ms(RETRY_FIRST_MS + RETRY_PER_KEY_MS * (int64_t)e->n_keys));
 }
 
 static void start_watch(struct etcd *e)
@@ -435,8 +449,7 @@ static void on_counted(const struct etcd_reply *reply, void *userdata)
 		etcd_lost(e, reply);
 		return;
 	}
-	if (!e->api->ops->has_count)
-		etcd_own_step(e); /* it may have waited for us */
+	etcd_own_step(e); /* it may have waited for us; and nothing is stuck for long */
 	if (!e->api->ops->has_count || reply->count == e->n_keys) {
 		e->miscounted = 0;
 		arm_probe(e);
@@ -473,6 +486,7 @@ static void connect_etcd(void *userdata)
 {
 	struct etcd *e = userdata;
 
+	loop_timer_stop(e->retry_timer);
 	hang_up(e);
 	e->resumed = e->listed && !e->list_needed;
 	loop_timer_stop(e->ready_timer);
@@ -506,7 +520,9 @@ static void set_link_problem(struct etcd *e, const char *why)
 
 static int64_t next_retry_ms(const struct etcd *e)
 {
-	int64_t max_ms = RETRY_CAP_MS + RETRY_PER_KEY_MS * (int64_t)e->n_keys;
+	size_t size = peers_count(e->store.peers);
+	int64_t max_ms = size || e->listed ? RETRY_CAP_MS + RETRY_PER_KEY_MS * (int64_t)size
+					   : RETRY_MAX_MS / 2;
 	int64_t next_ms = e->retry_ms * 5 / 4;
 
 	if (max_ms > RETRY_MAX_MS)
@@ -606,7 +622,6 @@ int store_etcd_new(struct loop *loop, const struct etcd_settings *settings,
 	}
 	e->store =
 		(struct store){.ops = &etcd_ops, .loop = loop, .events = *events, .peers = peers};
-	e->choice = choice;
 	e->chosen = choice != ETCD_API_AUTO;
 	e->api = choice == ETCD_API_V2 ? etcd_v2_new(loop, &e->link) : etcd_v3_new(loop, &e->link);
 	e->retry_ms = RETRY_FIRST_MS;

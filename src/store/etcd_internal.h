@@ -16,8 +16,6 @@
 #define OWN_IPS           4
 
 /* What is known of our key. */
-static_assert(ETCD_ENDPOINTS_MAX <= 32, "struct etcd: said_lost has a bit for each");
-
 enum own_seen {
 	OWN_UNKNOWN, /* it is there, its revision and etcd lease are to be asked for */
 	OWN_ABSENT,
@@ -54,18 +52,20 @@ struct etcd_own {
 	int64_t rewritten_ms; /* when we last undid a change of others; 0: never */
 	int64_t rewrite_wait_ms;
 	int64_t retry_ms;
-	bool told;    /* the owner knows told_subnet */
-	bool deleted; /* and that its key is not there */
+	bool reserved; /* without an etcd lease when it was told */
+	bool told;     /* the owner knows told_subnet */
+	bool deleted;  /* and that its key is not there */
 	struct ip_net told_subnet[IP_FAMILY_COUNT];
 	struct event *timer; /* renew, or try again */
 };
 
 struct etcd_gone;
 
+static_assert(ETCD_ENDPOINTS_MAX <= 32, "struct etcd: said_lost has a bit for each");
+
 struct etcd {
 	struct store store; /* first */
 	struct etcd_link link;
-	enum etcd_api_choice choice;
 	struct etcd_api *api;      /* in use */
 	struct etcd_api *v2;       /* asked for a config while v3 has none; NULL: not now */
 	bool chosen;               /* which api it is has been settled and said */

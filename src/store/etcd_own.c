@@ -70,7 +70,8 @@ bool etcd_own_find(const struct etcd *e, const struct lease *attrs, struct lease
 	const struct lease *found;
 	const char *key;
 
-	if (e->own.seen == OWN_PRESENT && e->own.readable) {
+	/* Also while it is being looked at again, or is missing: the MAC is in it. */
+	if (*e->own.key && e->own.readable) {
 		*ret_own = lease_copy(&e->own.record);
 		return true;
 	}
@@ -148,6 +149,7 @@ void etcd_own_gone(struct etcd *e, int64_t revision)
 	if (revision < own->revision || own->seen == OWN_ABSENT)
 		return;
 	say_deleted(own);
+	own->reserved = false; /* somebody has put an end to it; a list proves no such thing */
 	own->seen = OWN_ABSENT;
 	own->revision = revision;
 	etcd_own_step(e);
@@ -156,7 +158,7 @@ void etcd_own_gone(struct etcd *e, int64_t revision)
 void etcd_own_dropped(struct etcd *e)
 {
 	e->own.calling = false;
-	if (e->own.verifying)
+	if (e->own.verifying && e->own.seen == OWN_UNKNOWN)
 		e->own.seen = OWN_PRESENT;
 	e->own.verifying = false;
 }
@@ -231,13 +233,15 @@ static void on_get(const struct etcd_reply *reply, void *userdata)
 
 	if (!answered(e, reply))
 		return;
-	if (e->own.verifying && (!reply->kv || reply->kv->created != e->own.created)) {
+	if (e->own.verifying && e->own.seen == OWN_UNKNOWN &&
+	    (!reply->kv || reply->kv->created != e->own.created)) {
 		e->own.verifying = false;
 		etcd_list_suspect(e);
 		return;
 	}
 	e->own.verifying = false;
-	see_answer(e, reply);
+	if (e->own.seen == OWN_UNKNOWN) /* else the watch has told something newer */
+		see_answer(e, reply);
 	etcd_own_step(e);
 }
 
@@ -258,6 +262,7 @@ static void on_grant(const struct etcd_reply *reply, void *userdata)
 
 static void forget_key(struct etcd_own *own)
 {
+	own->reserved = false;
 	*own->key = '\0';
 	own->seen = OWN_ABSENT;
 	own->revision = 0;
@@ -277,6 +282,13 @@ static void on_written(const struct etcd_reply *reply, void *userdata)
 
 	if (!answered(e, reply))
 		return;
+	if (reply->status == ETCD_NO_LEASE && own->lease && own->lease == own->granted) {
+		lose_lease(own);
+		own->granted = 0;
+		retry_later(e, "etcd does not know the lease that it has granted: are the "
+			       "endpoints of one cluster?");
+		return;
+	}
 	if (reply->status == ETCD_NO_LEASE) {
 		lose_lease(own);
 	} else if (reply->status == ETCD_CONFLICT) {
@@ -332,6 +344,8 @@ static void arm_renewal(struct etcd *e)
 	loop_timer_set(own->timer, wait_ms > 0 ? wait_ms : 0);
 }
 
+static bool is_as_wanted(const struct etcd_own *own);
+
 static void on_renewed(const struct etcd_reply *reply, void *userdata)
 {
 	struct etcd *e = userdata;
@@ -354,9 +368,9 @@ static void on_renewed(const struct etcd_reply *reply, void *userdata)
 	}
 	if (reply->kv)
 		own->revision = reply->kv->revision;
-	if (reply->ttl_s < ETCD_LEASE_TIME_S && own->lease != own->granted) {
-		log_info("The etcd lease of %s lasts for %lld s only; taking one of a day",
-			 own->key, (long long)reply->ttl_s);
+	if (reply->ttl_s != ETCD_LEASE_TIME_S && own->lease != own->granted) {
+		log_info("The etcd lease of %s lasts for %lld s; taking one of a day", own->key,
+			 (long long)reply->ttl_s);
 		lose_lease(own);
 		etcd_own_step(e);
 		return;
@@ -366,6 +380,9 @@ static void on_renewed(const struct etcd_reply *reply, void *userdata)
 		 lease_format_time(time(NULL) + reply->ttl_s, until));
 	settle(e);
 	arm_renewal(e);
+	/* What has come meanwhile. */
+	if (own->seen != OWN_PRESENT || !is_as_wanted(own))
+		etcd_own_step(e);
 }
 
 /* ---- steps ---- */
@@ -441,7 +458,8 @@ static void call_write(struct etcd *e, bool create)
 	own->sent = own->asked;
 	note_published(own);
 	if (create)
-		e->api->ops->create(e->api, key, value, own->lease, on_written, e);
+		e->api->ops->create(e->api, key, value, own->reserved ? 0 : own->lease, on_written,
+				    e);
 	else
 		e->api->ops->update(e->api, key, value, is_reserved(own) ? 0 : own->lease,
 				    own->revision, on_written, e);
@@ -504,16 +522,20 @@ static void find_rival(const char *key, const struct lease *lease, void *userdat
 			r->found = lease;
 }
 
+static bool has_rival(const struct etcd *e)
+{
+	struct rival rival = {.own = &e->own};
+
+	peers_each(e->store.peers, find_rival, &rival);
+	return rival.found;
+}
+
 /* A record that overlaps our new one and was there before it: ours goes. */
 static bool step_back(struct etcd *e)
 {
 	struct etcd_own *own = &e->own;
-	struct rival rival = {.own = own};
 
-	if (!own->newborn)
-		return false;
-	peers_each(e->store.peers, find_rival, &rival);
-	if (!rival.found)
+	if (!own->newborn || !has_rival(e))
 		return false;
 	log_info("Subnet %s overlaps one that was leased a moment earlier; taking another one",
 		 own->key);
@@ -554,7 +576,10 @@ static void tell(struct etcd *e)
 
 	own->tries = 0;
 	own->newborn = false;
+	own->reserved = !own->record_lease;
 	own->written = own->asked;
+	own->n_published = 0; /* what it said before does not make it ours any more */
+	memset(own->published, 0, sizeof(own->published));
 	note_published(own);
 	if (own->deleted && is_told(own))
 		log_info("Lease %s is ours again", own->key);
@@ -619,7 +644,7 @@ static bool step_present(struct etcd *e)
 		return give_up_key(e);
 	if (!is_told(own) && !own->readable) /* not for us to overwrite */
 		return try_another(e);
-	if (!is_told(own) && step_back(e))
+	if (step_back(e))
 		return false;
 	/* That of an earlier run, for instance: it is ours to keep alive. */
 	if (own->record_lease && own->record_lease != own->lease &&
@@ -659,7 +684,10 @@ static bool step_once(struct etcd *e)
 			call_on_key(e, false);
 		break;
 	case OWN_ABSENT:
-		if (own->lease)
+		/* Another host has it, or a part of it, under another key. */
+		if (is_told(own) && has_rival(e))
+			return try_another(e);
+		if (own->lease || own->reserved)
 			call_write(e, true);
 		else
 			call_grant(e);

@@ -20,7 +20,8 @@
 #include <string.h>
 
 #define DIAL_TIMEOUT_MS 3000
-#define N_WATCHES       2 /* config and subnets/, in this order */
+#define AUTHENTICATE_MS 15000 /* bcrypt costs etcd 0.1 s, and many hosts may ask at once */
+#define N_WATCHES       2     /* config and subnets/, in this order */
 
 /* Status of an answer that only this file deals with. */
 #define NEEDS_AUTH ETCD_STATUS_COUNT
@@ -41,6 +42,7 @@ struct v3_call {
 	void *userdata;
 	struct grpc_call *grpc; /* NULL: waits for connection or token */
 	bool authenticated_anew;
+	unsigned token_serial; /* of the token that it was sent with */
 
 	struct etcd_reply reply;
 	struct etcd_kv kv; /* reply.kv; owns its strings */
@@ -54,6 +56,7 @@ struct v3 {
 	struct dial *dial;
 	struct h2 *h2;
 	char authority[ENDPOINT_TEXT_MAX];
+	unsigned token_serial;        /* of `token` */
 	char *token;                  /* secret; NULL: none */
 	bool auth_off;                /* etcd says that it wants no user */
 	struct v3_call *authenticate; /* in flight */
@@ -187,13 +190,21 @@ static void fail(struct v3_call *call, int code, const char *text)
 	const char *advice;
 	int status = classify(code, text, &advice);
 
+	/* So etcd 3.4 says when it does not know the token of a watch. */
+	if (call->watch.ended && strstr(text, "permission denied") && v3->token &&
+	    !call->authenticated_anew)
+		status = NEEDS_AUTH;
+	/* What it has told would be told again. */
+	if (status == NEEDS_AUTH && call->n_created == N_WATCHES)
+		status = ETCD_AWAY;
 	if (status == NEEDS_AUTH && etcd_link_has_user(v3->api.link) && !call->authenticated_anew &&
 	    call != v3->authenticate) {
 		call->authenticated_anew = true;
 		call->n_created = 0;
 		grpc_call_cancel(TAKE_PTR(call->grpc));
 		v3->auth_off = false;
-		forget_token(v3);
+		if (call->token_serial == v3->token_serial) /* else there is a newer one */
+			forget_token(v3);
 		start_waiting(v3);
 		return;
 	}
@@ -235,7 +246,8 @@ static void on_done(int code, const char *text, void *userdata)
 static void start(struct v3_call *call)
 {
 	struct v3 *v3 = call->v3;
-	const struct h2_header metadata[] = {{"hasleader", "true"}, {"token", v3->token}};
+	const struct h2_header metadata[] = {{.name = "hasleader", .value = "true"},
+					     {.name = "token", .value = v3->token, .secret = true}};
 	const struct grpc_events events = {on_message, on_done, call};
 	const struct grpc_request request = {
 		.path = call->path,
@@ -249,6 +261,7 @@ static void start(struct v3_call *call)
 		.timeout_ms = call->timeout_ms,
 	};
 
+	call->token_serial = v3->token_serial;
 	call->grpc = grpc_call_new(v3->api.loop, v3->h2, &request, &events);
 }
 
@@ -301,6 +314,7 @@ static void take_token(struct v3_call *call, const uint8_t *message, size_t len)
 	}
 	forget_token(call->v3);
 	call->v3->token = token;
+	call->v3->token_serial++;
 }
 
 static void on_refused_timer(void *userdata)
@@ -324,6 +338,7 @@ static void authenticate(struct v3 *v3)
 	etcd_link_forget(password);
 	v3->authenticate = new_call(v3, "/etcdserverpb.Auth/Authenticate", body, len, on_token, v3);
 	v3->authenticate->message = take_token;
+	v3->authenticate->timeout_ms = AUTHENTICATE_MS;
 	start(v3->authenticate);
 }
 
@@ -581,12 +596,12 @@ static void v3_hang_up(struct etcd_api *api)
 	dial_cancel(TAKE_PTR(v3->dial));
 	h2_free(TAKE_PTR(v3->h2));
 	loop_timer_stop(v3->refused_timer);
-	forget_token(v3); /* tokens are a member's own */
 }
 
 static void v3_free(struct etcd_api *api)
 {
 	v3_hang_up(api);
+	forget_token(to_v3(api)); /* it holds on every member: kept over hang_up() */
 	loop_event_free(to_v3(api)->refused_timer);
 	free(to_v3(api));
 }

@@ -165,6 +165,7 @@ uint8_t *etcd_v3_watch(const char *prefix, int64_t from, size_t *ret_len)
 	body = add_watch(&config, from, NULL, 0, ret_len);
 	subnets.key = full_key(prefix, ETCD_SUBNETS_DIR);
 	subnets.range_end = subnets_end(prefix);
+	subnets.progress_notify = 1;
 	return add_watch(&subnets, from, body, *ret_len, ret_len);
 }
 
@@ -375,6 +376,9 @@ int etcd_v3_decode_watch(const uint8_t *message, size_t len, const char *prefix,
 		.fragment = watch->fragment,
 		.compacted = watch->compact_revision,
 	};
+	/* The second watch of the stream: told when all before has been. */
+	if (watch->watch_id == 1 && !watch->n_events && !watch->created && !watch->canceled)
+		ret_answer->last_subnet = ret_answer->header.revision;
 	(void)snprintf(ret_answer->reason, sizeof(ret_answer->reason), "%s", watch->cancel_reason);
 	log_clean(ret_answer->reason);
 	for (size_t i = 0; i < watch->n_events; i++) {

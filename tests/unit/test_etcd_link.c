@@ -130,10 +130,19 @@ static void test_tolerated(void **state)
 		 false},
 		{{.endpoints = "http://a", .prefix = "///"}, "http://a", "", false},
 		{{GOOD, .files.ca = "ca"}, "http://127.0.0.1:2379", "/coreos.com/network", false},
-		{{GOOD, .files.cert = "c", .files.key = "k"}, "http://127.0.0.1:2379", "/coreos.com/network", false},
+		{{GOOD, .files.cert = "c", .files.key = "k"},
+		 "http://127.0.0.1:2379",
+		 "/coreos.com/network",
+		 false},
 		{{GOOD, .username = "u"}, "http://127.0.0.1:2379", "/coreos.com/network", false},
-		{{GOOD, .password = "secret"}, "http://127.0.0.1:2379", "/coreos.com/network", false},
-		{{GOOD, .username = "u", .password = "p"}, "http://127.0.0.1:2379", "/coreos.com/network", true},
+		{{GOOD, .password = "secret"},
+		 "http://127.0.0.1:2379",
+		 "/coreos.com/network",
+		 false},
+		{{GOOD, .username = "u", .password = "p"},
+		 "http://127.0.0.1:2379",
+		 "/coreos.com/network",
+		 true},
 	};
 
 	(void)state;

@@ -133,6 +133,7 @@ static void test_watch(void **state)
 	put_frame(&want, &request);
 	create = range_of(P "/subnets/", P "/subnets0");
 	put_int(&create, 3, 300);
+	put_int(&create, 4, 1); /* progress, so that the cursor moves in quiet times as well */
 	put_int(&create, 8, 1);
 	request.n = 0;
 	put_message(&request, 1, &create);
@@ -439,7 +440,7 @@ static struct bytes watch_answer(void)
 
 static void test_watch_answer(void **state)
 {
-	struct bytes watch = watch_answer(), header = header_of(1, 0);
+	struct bytes watch = watch_answer(), header = header_of(1, 0), progress = header_of(1, 70);
 	struct etcd_v3_watch_answer got;
 	struct told told = {0};
 
@@ -452,6 +453,16 @@ static void test_watch_answer(void **state)
 	assert_int_equal(got.header.revision, 99);
 	assert_false(got.created || got.canceled || got.fragment || got.compacted);
 	assert_string_equal(got.reason, "");
+
+	/* Progress: of the second watch alone. */
+	for (int id = 0; id < 2; id++) {
+		watch.n = 0;
+		put_message(&watch, 1, &progress);
+		put_int(&watch, 2, id);
+		assert_int_equal(
+			etcd_v3_decode_watch(watch.b, watch.n, P, &got, on_put, on_gone, &told), 0);
+		assert_int_equal(got.last_subnet, id ? 70 : 0);
+	}
 
 	watch.n = 0;
 	put_message(&watch, 1, &header);

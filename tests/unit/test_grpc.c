@@ -228,7 +228,7 @@ static void on_done(int code, const char *text, void *userdata)
 static void start_with(struct call *call, const char *path, int64_t timeout_ms, const void *body,
 		       size_t len)
 {
-	const struct h2_header metadata[] = {{"hasleader", "true"}};
+	const struct h2_header metadata[] = {{"hasleader", "true", false}};
 	const struct grpc_events events = {on_message, on_done, call};
 	const struct grpc_request request = {.path = path,
 					     .authority = "etcd.example:2379",
