@@ -30,7 +30,7 @@ struct node {
 	bool dead; /* fatal was called: nothing is done any more */
 
 	struct store *store;
-	struct etcd_settings etcd; /* what `store` borrows */
+	struct etcd_settings etcd;        /* what `store` borrows */
 	char store_problem[ERR_TEXT_MAX]; /* "": none */
 	struct peers *peers;
 	struct reconciler *reconciler;

@@ -263,34 +263,34 @@ static void on_end(const char *why, void *userdata)
 	}
 }
 
-struct grpc_call *grpc_call_new(struct loop *loop, struct h2 *h2, const char *authority, bool tls,
-				const char *path, const struct h2_header *metadata,
-				size_t n_metadata, const void *body, size_t len, int64_t timeout_ms,
+struct grpc_call *grpc_call_new(struct loop *loop, struct h2 *h2,
+				const struct grpc_request *request,
 				const struct grpc_events *events)
 {
 	struct h2_header headers[7 + METADATA_MAX] = {
 		{":method", "POST"},
-		{":scheme", tls ? "https" : "http"},
-		{":path", path},
-		{":authority", authority},
+		{":scheme", request->tls ? "https" : "http"},
+		{":path", request->path},
+		{":authority", request->authority},
 		{"te", "trailers"},
 		{"content-type", "application/grpc"},
 		{"user-agent", "weft/" WEFT_VERSION},
 	};
 	struct grpc_call *call = mem_alloc(1, sizeof(*call));
 	struct h2_stream_events stream_events = {on_header, on_data, on_end, call};
-	size_t n = n_metadata < METADATA_MAX ? n_metadata : METADATA_MAX;
+	size_t n = request->n_metadata < METADATA_MAX ? request->n_metadata : METADATA_MAX;
 
 	if (n)
-		memcpy(&headers[7], metadata, n * sizeof(*metadata));
+		memcpy(&headers[7], request->metadata, n * sizeof(*headers));
 	call->events = *events;
 	call->code = -1;
 	call->timer = loop_timer_new(loop, on_timer, call);
-	call->stream = h2_request(h2, headers, 7 + n, body, len, &stream_events);
-	call->timeout_ms = timeout_ms;
+	call->timeout_ms = request->timeout_ms;
+	call->stream = h2_request(h2, headers, 7 + n, request->body, request->len, request->open,
+				  &stream_events);
 	if (!call->stream)
 		loop_timer_set(call->timer, 0);
-	else if (timeout_ms)
-		loop_timer_set(call->timer, timeout_ms);
+	else if (call->timeout_ms)
+		loop_timer_set(call->timer, call->timeout_ms);
 	return call;
 }

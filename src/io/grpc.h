@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* grpc.h - gRPC calls over HTTP/2: one request message, any number of answers
  *
- * Bidirectional methods are called with a finite body as well (their one request, then
- * the end of our side), which is what etcd's Watch and LeaseKeepAlive need.
+ * Bidirectional methods get all their requests at the beginning as well, which is what
+ * etcd's Watch and LeaseKeepAlive need.
  */
 #pragma once
 
@@ -58,13 +58,24 @@ struct grpc_events {
 	void *userdata;
 };
 
-/* Calls @path ("/etcdserverpb.KV/Range") with one or several messages, framed already by
- * grpc_frame(). @metadata: more headers. @timeout_ms: for the whole call; 0: none. A
- * failure at once is told from the loop as well. The callbacks may cancel calls and free the
+/* Borrowed during the call of grpc_call_new(). */
+struct grpc_request {
+	const char *path; /* "/etcdserverpb.KV/Range" */
+	const char *authority;
+	bool tls;
+	const struct h2_header *metadata; /* more headers */
+	size_t n_metadata;
+	const void *body; /* one or several messages, framed already (grpc_frame()) */
+	size_t len;
+	bool open;          /* more could follow, for all the server knows: a proxy may end a
+			       stream whose client has said everything */
+	int64_t timeout_ms; /* for the whole call; 0: none */
+};
+
+/* A failure at once is told from the loop as well. The callbacks may cancel calls and free the
  * connection; calls are cancelled before their connection is freed. Never NULL. */
-struct grpc_call *grpc_call_new(struct loop *loop, struct h2 *h2, const char *authority, bool tls,
-				const char *path, const struct h2_header *metadata,
-				size_t n_metadata, const void *body, size_t len, int64_t timeout_ms,
+struct grpc_call *grpc_call_new(struct loop *loop, struct h2 *h2,
+				const struct grpc_request *request,
 				const struct grpc_events *events);
 /* No callback follows. NULL is allowed. */
 void grpc_call_cancel(struct grpc_call *call);

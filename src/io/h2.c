@@ -45,6 +45,7 @@ struct h2_stream {
 	struct h2_stream_events events; /* zeroed: cancelled */
 	uint8_t *body;
 	size_t len, sent;
+	bool open; /* our side stays open behind the body */
 };
 
 struct h2 {
@@ -272,12 +273,18 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
 
 static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *userdata)
 {
+	bool last = (frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS) &&
+		    frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
+	struct h2_stream *stream = last ? find(session, frame->hd.stream_id) : NULL;
 	struct h2 *h2 = userdata;
 
-	(void)session;
 	h2->answered = true;
 	if (frame->hd.type == NGHTTP2_GOAWAY)
 		log_debug(2, "HTTP/2: the server says goodbye (code %u)", frame->goaway.error_code);
+	if (!stream || !stream->open || h2->dead)
+		return 0;
+	(void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_NO_ERROR);
+	end_stream(stream, NULL);
 	return 0;
 }
 
@@ -307,11 +314,13 @@ static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *buf, siz
 	if (!stream)
 		return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 	left = stream->len - stream->sent;
+	if (!left && stream->open)
+		return NGHTTP2_ERR_DEFERRED;
 	n = left < size ? left : size;
 	if (n)
 		memcpy(buf, stream->body + stream->sent, n);
 	stream->sent += n;
-	if (stream->sent == stream->len)
+	if (stream->sent == stream->len && !stream->open)
 		*flags |= NGHTTP2_DATA_FLAG_EOF;
 	return (ssize_t)n;
 }
@@ -374,7 +383,8 @@ bool h2_is_usable(const struct h2 *h2)
 }
 
 struct h2_stream *h2_request(struct h2 *h2, const struct h2_header *headers, size_t n_headers,
-			     const void *body, size_t len, const struct h2_stream_events *events)
+			     const void *body, size_t len, bool open,
+			     const struct h2_stream_events *events)
 {
 	nghttp2_data_provider provider = {.read_callback = read_body};
 	struct h2_stream *stream;
@@ -392,6 +402,7 @@ struct h2_stream *h2_request(struct h2 *h2, const struct h2_header *headers, siz
 	stream->body = mem_alloc(1, len + 1);
 	memcpy(stream->body, body, len);
 	stream->len = len;
+	stream->open = open;
 	stream->events = *events;
 	stream->id = nghttp2_submit_request(h2->session, NULL, nv, n_headers, &provider, stream);
 	if (stream->id < 0) {

@@ -34,9 +34,11 @@ void h2_free(struct h2 *h2);
 /* Whether requests can be made. A connection that is lost stays lost. */
 bool h2_is_usable(const struct h2 *h2);
 
-/* Sends a request with a finite body (copied). @headers: pseudo-headers first. NULL: the
- * connection is lost, or refuses new streams. The handle is valid until `end`. */
+/* Sends a request with @body (copied). @open: our side of the stream stays open behind it, as
+ * long as the server's does. @headers: pseudo-headers first. NULL: the connection is lost, or
+ * refuses new streams. The handle is valid until `end`. */
 struct h2_stream *h2_request(struct h2 *h2, const struct h2_header *headers, size_t n_headers,
-			     const void *body, size_t len, const struct h2_stream_events *events);
+			     const void *body, size_t len, bool open,
+			     const struct h2_stream_events *events);
 /* Resets the stream; no callback follows. */
 void h2_cancel(struct h2_stream *stream);

@@ -263,7 +263,7 @@ char *lease_format(const struct lease *lease)
 			(void)json_object_set_new(
 				obj, members[f].backend_data,
 				json_loads(lease->backend_data[f], JSON_DECODE_ANY, NULL));
-	if (lease->expires_s)
+	if (lease->expires_s && lease->expires_s != LEASE_EXPIRES_SOMEDAY)
 		(void)json_object_set_new(obj, "Expiration",
 					  json_string(lease_format_time(lease->expires_s, time)));
 	text = json_dumps(obj, JSON_COMPACT);

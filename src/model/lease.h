@@ -21,13 +21,15 @@
 /* Longest record that is read at all; the extension backend may publish a page. */
 #define LEASE_RECORD_MAX 65536
 
+/* The lease ends, but only the store knows when. Not written into a record. */
+#define LEASE_EXPIRES_SOMEDAY INT64_MAX
+
 struct lease {
 	struct ip_net subnet[IP_FAMILY_COUNT];     /* base addresses; at least one set */
 	struct ip public_ip[IP_FAMILY_COUNT];      /* where the host's tunnels end */
 	char backend_type[LEASE_BACKEND_TYPE_MAX]; /* lower case; "" in old udp records */
 	char *backend_data[IP_FAMILY_COUNT];       /* compact JSON text; NULL: none */
-	int64_t expires_s;                         /* Unix time; 0: never (a reservation), or
-						      the store keeps the time itself */
+	int64_t expires_s;                         /* Unix time; 0: never (a reservation) */
 	int64_t deadline_ms;                       /* loop_now_ms() at which this host stops
 						      believing a peer's lease; 0: never. Not
 						      part of the record */
@@ -53,7 +55,7 @@ const char *lease_format_key(const struct ip_net subnet[IP_FAMILY_COUNT], char b
  * address. Caller owns *@ret_lease. 0 or -EINVAL with an error naming the member. */
 int lease_parse(const char *key, const char *text, size_t len, struct lease *ret_lease,
 		struct err *err);
-/* The JSON value, `Expiration` only when @expires_s is not 0. Member order as the
+/* The JSON value, `Expiration` only when @expires_s is a time. Member order as the
  * original writes: PublicIP, PublicIPv6, BackendType, BackendData, BackendV6Data,
  * Expiration; PublicIP "0.0.0.0" stands for none in an IPv6-only record, as there.
  * Caller frees. */

@@ -218,7 +218,7 @@ static void end_list(struct etcd *e, const struct etcd_reply *reply)
 	if (*e->own.key && !e->own_listed)
 		etcd_own_missing(e, reply->revision);
 	/* Where our own record is missing, others will be back in a moment, too. */
-	if (other || (e->own.told && !e->own_listed))
+	if (other || e->suspect || (e->own.told && !e->own_listed))
 		peers_list_suspect(e->store.peers);
 	doubtful = peers_list_end(e->store.peers);
 	if (doubtful) {
@@ -231,7 +231,7 @@ static void end_list(struct etcd *e, const struct etcd_reply *reply)
 	e->cluster = reply->cluster;
 	e->cursor = reply->revision + 1;
 	e->listed = true;
-	e->list_needed = false;
+	e->list_needed = e->suspect = false;
 	e->usable = true;
 }
 
@@ -270,6 +270,13 @@ static void list_again(void *userdata)
 
 	e->list_needed = true;
 	connect_etcd(e);
+}
+
+void etcd_list_suspect(struct etcd *e)
+{
+	log_info("Our record in etcd is not the one of before: listing everything again");
+	e->suspect = true;
+	list_again(e);
 }
 
 /* ---- watch ---- */
@@ -325,10 +332,12 @@ static void on_ready(const struct etcd_reply *reply, void *userdata)
 	/* What is back comes in a moment. */
 	etcd_peers_resume(e);
 	/* The cursor is that of the records; the config may have changed in between. */
-	if (resumed)
+	if (resumed) {
+		etcd_own_verify(e);
 		get_config(e, on_config_read);
-	else if (!e->config)
+	} else if (!e->config) {
 		lack_config(e);
+	}
 	etcd_own_step(e);
 }
 

@@ -37,7 +37,9 @@ struct etcd_own {
 	bool readable;
 	char *value;
 	int64_t revision, record_lease;
-	bool newborn; /* seen in order by the watch: who was there before us comes first */
+	int64_t created;
+	bool verifying; /* is it still the one that we know? */
+	bool newborn;   /* seen in order by the watch: who was there before us comes first */
 
 	int64_t lease;      /* the etcd lease that we keep alive; 0: none */
 	int64_t lost_lease; /* the last one that etcd did not know any more */
@@ -83,6 +85,7 @@ struct etcd {
 	uint32_t said_lost; /* bit n: endpoint n has failed since, and it was said */
 	bool listed;        /* the peer table was complete once */
 	bool list_needed;   /* nothing to resume from */
+	bool suspect;       /* the next list may be half of the truth */
 	bool own_listed;
 	bool getting;   /* the config is being asked for: one get at a time */
 	int64_t cursor; /* next revision to hear of */
@@ -106,6 +109,8 @@ struct etcd {
 
 /* The endpoint has failed: connects anew, to the next one. */
 void etcd_lost(struct etcd *e, const struct etcd_reply *reply);
+/* There is reason to doubt that the data is that of before: lists everything. */
+void etcd_list_suspect(struct etcd *e);
 /* The first of link_problem, config_problem and own_problem that is set is told. */
 void etcd_tell_problem(struct etcd *e);
 /* Everything is settled for the first time. */
@@ -140,6 +145,10 @@ void etcd_own_missing(struct etcd *e, int64_t revision);
 /* The watch tells of our key. */
 void etcd_own_put(struct etcd *e, const struct etcd_kv *kv);
 void etcd_own_gone(struct etcd *e, int64_t revision);
+/* The watch goes on where it ended: our record is read once more. When it is another one, or
+ * none, the data may not be that of before, whatever cluster id and revision say (etcd wiped
+ * and filled again has the same id). */
+void etcd_own_verify(struct etcd *e);
 /* Calls in flight have been dropped. */
 void etcd_own_dropped(struct etcd *e);
 /* Does the next thing that brings our record to what it should be. */

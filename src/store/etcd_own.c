@@ -105,10 +105,11 @@ static void see(struct etcd *e, const struct etcd_kv *kv)
 	own->newborn = newborn;
 	own->seen = OWN_PRESENT;
 	own->revision = kv->revision;
+	own->created = kv->created;
 	own->record_lease = kv->lease;
 	own->value = mem_strdup(kv->value);
 	own->readable = !lease_parse(own->key, kv->value, kv->len, &own->record, NULL);
-	own->record.expires_s = 0; /* etcd keeps the time */
+	own->record.expires_s = kv->lease ? LEASE_EXPIRES_SOMEDAY : 0;
 }
 
 void etcd_own_listed(struct etcd *e, const struct etcd_kv *kv)
@@ -155,6 +156,19 @@ void etcd_own_gone(struct etcd *e, int64_t revision)
 void etcd_own_dropped(struct etcd *e)
 {
 	e->own.calling = false;
+	if (e->own.verifying)
+		e->own.seen = OWN_PRESENT;
+	e->own.verifying = false;
+}
+
+void etcd_own_verify(struct etcd *e)
+{
+	struct etcd_own *own = &e->own;
+
+	if (!*own->key || own->seen != OWN_PRESENT)
+		return;
+	own->verifying = true;
+	own->seen = OWN_UNKNOWN;
 }
 
 /* ---- answers ---- */
@@ -217,6 +231,12 @@ static void on_get(const struct etcd_reply *reply, void *userdata)
 
 	if (!answered(e, reply))
 		return;
+	if (e->own.verifying && (!reply->kv || reply->kv->created != e->own.created)) {
+		e->own.verifying = false;
+		etcd_list_suspect(e);
+		return;
+	}
+	e->own.verifying = false;
 	see_answer(e, reply);
 	etcd_own_step(e);
 }
@@ -402,6 +422,12 @@ static void choose_key(struct etcd *e)
 	own->seen = OWN_ABSENT;
 }
 
+/* Somebody took the etcd lease away; junk is not meant so. */
+static bool is_reserved(const struct etcd_own *own)
+{
+	return !own->record_lease && own->readable;
+}
+
 static void call_write(struct etcd *e, bool create)
 {
 	struct etcd_own *own = &e->own;
@@ -417,7 +443,7 @@ static void call_write(struct etcd *e, bool create)
 	if (create)
 		e->api->ops->create(e->api, key, value, own->lease, on_written, e);
 	else
-		e->api->ops->update(e->api, key, value, own->record_lease ? own->lease : 0,
+		e->api->ops->update(e->api, key, value, is_reserved(own) ? 0 : own->lease,
 				    own->revision, on_written, e);
 }
 
@@ -510,7 +536,8 @@ static bool may_rewrite(struct etcd *e)
 		loop_timer_set(own->timer, due - now);
 		return false;
 	}
-	log_warning("Our record %s was changed by somebody else; writing it anew%s", own->key,
+	log_warning("Our record %s was changed by somebody else; writing it anew%s%s", own->key,
+		    is_reserved(own) ? " (it has no etcd lease: a reservation from now on)" : "",
 		    own->rewrite_wait_ms > 2 * REWRITE_FIRST_MS
 			    ? " (again: does another host have the same public IP?)"
 			    : "");
@@ -601,7 +628,7 @@ static bool step_present(struct etcd *e)
 		own->expires_ms = 0;
 	}
 	same = is_as_wanted(own);
-	if (own->record_lease && !own->lease) {
+	if (!is_reserved(own) && !own->lease) {
 		call_grant(e);
 	} else if (!same || (own->record_lease && own->record_lease != own->lease)) {
 		if (same || may_rewrite(e))

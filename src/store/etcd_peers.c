@@ -68,7 +68,7 @@ void etcd_peers_take(struct etcd *e, const char *name, const struct etcd_kv *kv)
 		complain(e, name, peers_keep(e->store.peers, name), &err);
 		return;
 	}
-	lease.expires_s = 0; /* etcd keeps the time */
+	lease.expires_s = kv->lease ? LEASE_EXPIRES_SOMEDAY : 0;
 	etcd_peers_put(e, name, &lease);
 }
 

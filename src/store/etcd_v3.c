@@ -34,6 +34,7 @@ struct v3_call {
 	uint8_t *body;
 	size_t len;
 	int64_t timeout_ms;
+	bool open; /* a stream of requests, of which there is one */
 	void (*message)(struct v3_call *call, const uint8_t *message, size_t len);
 	etcd_kv_fn each; /* list */
 	etcd_reply_fn done;
@@ -236,11 +237,19 @@ static void start(struct v3_call *call)
 	struct v3 *v3 = call->v3;
 	const struct h2_header metadata[] = {{"hasleader", "true"}, {"token", v3->token}};
 	const struct grpc_events events = {on_message, on_done, call};
+	const struct grpc_request request = {
+		.path = call->path,
+		.authority = v3->authority,
+		.tls = etcd_link_endpoint(v3->api.link)->tls,
+		.metadata = metadata,
+		.n_metadata = v3->token ? 2 : 1,
+		.body = call->body,
+		.len = call->len,
+		.open = call->open,
+		.timeout_ms = call->timeout_ms,
+	};
 
-	call->grpc =
-		grpc_call_new(v3->api.loop, v3->h2, v3->authority,
-			      etcd_link_endpoint(v3->api.link)->tls, call->path, metadata,
-			      v3->token ? 2 : 1, call->body, call->len, call->timeout_ms, &events);
+	call->grpc = grpc_call_new(v3->api.loop, v3->h2, &request, &events);
 }
 
 static struct v3_call *new_call(struct v3 *v3, const char *path, uint8_t *body, size_t len,
@@ -489,6 +498,7 @@ static void v3_watch(struct etcd_api *api, int64_t from, const struct etcd_watch
 		new_call(to_v3(api), "/etcdserverpb.Watch/Watch", body, len, NULL, NULL);
 
 	call->watch = *events;
+	call->open = true;
 	call->timeout_ms = 0;
 	submit(call, take_watch);
 }
@@ -553,10 +563,11 @@ static void v3_renew(struct etcd_api *api, const struct etcd_kv *kv, etcd_reply_
 {
 	size_t len;
 	uint8_t *body = etcd_v3_keep_alive(kv->lease, &len);
+	struct v3_call *call = new_call(to_v3(api), "/etcdserverpb.Lease/LeaseKeepAlive", body, len,
+					done, userdata);
 
-	submit(new_call(to_v3(api), "/etcdserverpb.Lease/LeaseKeepAlive", body, len, done,
-			userdata),
-	       take_alive);
+	call->open = true;
+	submit(call, take_alive);
 }
 
 static void v3_hang_up(struct etcd_api *api)

@@ -53,6 +53,7 @@ struct h2_server {
 	nghttp2_session *session;
 	const struct h2_answer *answers;
 	size_t n_requests;
+	bool answer_open; /* the first data of a request are all of it */
 	uint8_t *request; /* the last one's body */
 	size_t request_len;
 	struct event *closer;
@@ -223,8 +224,10 @@ static inline int h2_server_on_frame(nghttp2_session *session, const nghttp2_fra
 {
 	struct h2_server *s = userdata;
 
-	if ((frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS) &&
-	    frame->hd.flags & NGHTTP2_FLAG_END_STREAM) {
+	/* A stream of requests stays open behind its only one. */
+	if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM
+		    ? frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS
+		    : frame->hd.type == NGHTTP2_DATA && s->answer_open) {
 		s->n_requests++;
 		h2_server_answer(
 			s, frame->hd.stream_id,

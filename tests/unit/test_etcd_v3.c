@@ -773,6 +773,7 @@ static void test_false_answers(void **state)
 		init(&f, url, "/p");
 		e.server.loop = loop;
 		e.server.answers = answers;
+		e.server.answer_open = true;
 		e.event = loop_fd_new(loop, e.fd, on_connection, &e);
 		ASK(&f, get, "config");
 		EXPECT(&f, ETCD_AWAY);

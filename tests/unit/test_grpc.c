@@ -230,10 +230,16 @@ static void start_with(struct call *call, const char *path, int64_t timeout_ms, 
 {
 	const struct h2_header metadata[] = {{"hasleader", "true"}};
 	const struct grpc_events events = {on_message, on_done, call};
+	const struct grpc_request request = {.path = path,
+					     .authority = "etcd.example:2379",
+					     .metadata = metadata,
+					     .n_metadata = 1,
+					     .body = body,
+					     .len = len,
+					     .timeout_ms = timeout_ms};
 
 	call->f = current;
-	call->grpc = grpc_call_new(current->loop, current->h2, "etcd.example:2379", false, path,
-				   metadata, 1, body, len, timeout_ms, &events);
+	call->grpc = grpc_call_new(current->loop, current->h2, &request, &events);
 	assert_non_null(call->grpc);
 	assert_int_equal(call->n_done, 0);
 }
