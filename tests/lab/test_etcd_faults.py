@@ -265,10 +265,10 @@ def test_data_that_is_lost_and_has_grown_again_is_not_taken_for_the_old(one):
     v3.put_peer("10.5.61.0-24", "192.168.64.61", mac="02:00:00:00:00:61")
     v3.put_many({f"/elsewhere/{i}": "x" for i in range(500)})
     one.etcd.let_in()
-    wait_equal(lambda: set(v3.keys()), {*one.keys, "10.5.61.0-24"}, 90)
+    wait_equal(lambda: set(v3.keys()), {*one.keys, "10.5.61.0-24"}, 25)
     for host in hosts:
         wait_until(lambda h=host: "10.5.61.0/24" in h.pod_routes()
-                   and "10.5.60.0/24" not in h.pod_routes(), 90)
+                   and "10.5.60.0/24" not in h.pod_routes(), 25)
     v3.remove("10.5.61.0-24")
     one.follows()
 
