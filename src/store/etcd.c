@@ -333,11 +333,11 @@ static void on_ready(const struct etcd_reply *reply, void *userdata)
 		list_again(e);
 		return;
 	}
-	if (!e->was_live)
+	if (!e->said_connected)
 		log_info("Connected to etcd %s (%s)", etcd_link_endpoint(&e->link)->text,
 			 e->api->ops->name);
 	e->usable = e->live = e->was_live = true;
-	e->said_lost = 0;
+	e->said_connected = true;
 	e->live_since_ms = loop_now_ms();
 	*e->link_problem = '\0';
 	etcd_tell_problem(e);
@@ -535,6 +535,11 @@ void etcd_lost(struct etcd *e, const struct etcd_reply *reply)
 	bool was_steady = e->live && loop_now_ms() - e->live_since_ms >= STEADY_MS;
 	int64_t wait_ms = 0;
 
+	/* Endpoints that work for a moment, again and again, are not news each time. */
+	if (was_steady) {
+		e->said_lost = 0;
+		e->said_connected = false;
+	}
 	say_lost(e, reply->why);
 	e->was_live = false;
 	loop_timer_stop(e->ready_timer);

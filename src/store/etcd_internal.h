@@ -81,11 +81,12 @@ struct etcd {
 	bool live;    /* the watch stands */
 	bool resumed; /* the watch goes on where an earlier one ended */
 	int64_t live_since_ms;
-	bool was_live;      /* since the failure that was last told */
-	uint32_t said_lost; /* bit n: endpoint n has failed since, and it was said */
-	bool listed;        /* the peer table was complete once */
-	bool list_needed;   /* nothing to resume from */
-	bool suspect;       /* the next list may be half of the truth */
+	bool was_live;       /* since the failure that was last told */
+	uint32_t said_lost;  /* bit n: endpoint n has failed since, and it was said */
+	bool said_connected; /* likewise, since it was lost after a steady time */
+	bool listed;         /* the peer table was complete once */
+	bool list_needed;    /* nothing to resume from */
+	bool suspect;        /* the next list may be half of the truth */
 	bool own_listed;
 	bool getting;   /* the config is being asked for: one get at a time */
 	int64_t cursor; /* next revision to hear of */

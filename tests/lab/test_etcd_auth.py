@@ -422,15 +422,13 @@ GOOD = "http://192.168.64.241:2379"
     (["--etcd-certfile=C", "--etcd-keyfile=OTHERKEY"], ["C", "OTHERKEY"]),
     (["--etcd-certfile=JUNK", "--etcd-keyfile=K"], ["JUNK"]),
     (["--etcd-cafile=JUNK"], ["JUNK"]),
-    (["--etcd-certfile=EXPIRED", "--etcd-keyfile=EXPIREDKEY"], ["EXPIRED", "expired"]),
 ], ids=lambda x: x[-1].lstrip("-").replace("/", "_") if x[-1].startswith("--") else "")
 def test_flags_that_cannot_work_are_refused(make_topo, flags, words, tmp_path):
     topo = make_topo(1)
     ca = Authority(str(tmp_path))
     good, other = ca.issue("good"), ca.issue("other")
-    expired = ca.issue("expired", ends_in=-60)
-    names = {"C": good.cert, "K": good.key, "OTHERKEY": other.key, "EXPIRED": expired.cert,
-             "EXPIREDKEY": expired.key, "JUNK": write(str(tmp_path / "junk"), "no PEM\n")}
+    names = {"C": good.cert, "K": good.key, "OTHERKEY": other.key,
+             "JUNK": write(str(tmp_path / "junk"), "no PEM\n")}
 
     def name(text):
         return names.get(text, text)
