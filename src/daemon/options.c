@@ -425,7 +425,7 @@ void options_hide_secrets(struct options *options)
 		len = strlen(*value);
 		if (len >= SECRET_BYTES - used)
 			continue; /* nobody's password */
-		(void)strcpy(options->secret_storage + used, *value);
+		memcpy(options->secret_storage + used, *value, len + 1);
 		explicit_bzero((char *)(uintptr_t)*value, len);
 		*value = options->secret_storage + used;
 		used += len + 1;

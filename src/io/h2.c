@@ -221,7 +221,7 @@ static void on_readable(struct bufferevent *bev, void *userdata)
 static void on_event(struct bufferevent *bev, short what, void *userdata)
 {
 	struct h2 *h2 = userdata;
-	int error = what & BEV_EVENT_ERROR ? EVUTIL_SOCKET_ERROR() : 0;
+	int error = (what & BEV_EVENT_ERROR) ? EVUTIL_SOCKET_ERROR() : 0;
 	struct err err;
 
 	if (!(what & (BEV_EVENT_EOF | BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT)))

@@ -13,8 +13,6 @@
  * and when each has failed, after a growing wait. A server that keeps silent is noticed
  * by the probe, which also counts the keys: when it counts otherwise twice, the watch has
  * missed something and everything is listed again.
- *
- * With --etcd-api=auto, v2 is asked for a config as long as v3 has none.
  */
 #include "store/etcd_internal.h"
 
@@ -37,7 +35,6 @@
 #define CONFIRM_MS                                                                                 \
 	30000 /* from a doubtful list to the second one, at most: by then every                    \
 		 host has tried again, dialled and written its record */
-#define ASK_V2_MS 10000
 
 static void connect_etcd(void *userdata);
 
@@ -67,107 +64,12 @@ void etcd_tell_problem(struct etcd *e)
 	e->store.events.state(*e->told ? e->told : NULL, e->store.events.userdata);
 }
 
-static void set_config_problem(struct etcd *e, const char *problem)
-{
-	(void)snprintf(e->config_problem, sizeof(e->config_problem), "%s", problem);
-	etcd_tell_problem(e);
-}
-
 void etcd_tell_synced(struct etcd *e)
 {
 	if (e->synced)
 		return;
 	e->synced = true;
 	e->store.events.synced(e->store.events.userdata);
-}
-
-/* ---- config ---- */
-
-static char *copy_value(const struct etcd_kv *kv)
-{
-	return memcpy(mem_alloc(kv->len + 1, 1), kv->value, kv->len);
-}
-
-static void take_config(struct etcd *e, const struct etcd_kv *kv)
-{
-	char place[ETCD_PREFIX_MAX + 32];
-
-	e->config_revision = kv->revision;
-	set_config_problem(e, "");
-	loop_timer_stop(e->v2_timer);
-	if (e->config && e->config_len == kv->len && !memcmp(e->config, kv->value, kv->len))
-		return;
-	free(e->config);
-	e->config = copy_value(kv);
-	e->config_len = kv->len;
-	if (!e->chosen) {
-		e->chosen = true;
-		log_info("The network config is in etcd's %s store: using that (--etcd-api=%s)",
-			 e->api->ops->name, e->api->ops->name);
-		if (e->api->ops->has_count) /* v3: does v2 have one as well? */
-			loop_timer_set(e->v2_timer, ASK_V2_MS);
-	}
-	(void)snprintf(place, sizeof(place), "etcd key %s/" ETCD_CONFIG_KEY, e->link.prefix);
-	e->store.events.config(e->config, e->config_len, place, e->store.events.userdata);
-}
-
-static void lack_config(struct etcd *e)
-{
-	char problem[ERR_TEXT_MAX];
-
-	if (!e->chosen && !e->v2_answered) {
-		loop_timer_set_sooner(e->v2_timer, 0);
-		return;
-	}
-	(void)snprintf(problem, sizeof(problem),
-		       "%s: etcd key %.200s/" ETCD_CONFIG_KEY " does not exist%s",
-		       e->config ? "keeping the last good network config"
-				 : "waiting for the network config",
-		       e->link.prefix, e->chosen ? "" : ", neither in v3 nor in v2");
-	set_config_problem(e, problem);
-}
-
-/* ---- v2, while v3 has no config ---- */
-
-static void forget_v2(struct etcd *e)
-{
-	if (e->v2)
-		e->v2->ops->free(e->v2);
-	e->v2 = NULL;
-}
-
-static void on_v2_config(const struct etcd_reply *reply, void *userdata)
-{
-	struct etcd *e = userdata;
-	bool has_config = reply->status == ETCD_OK && reply->kv;
-
-	if (has_config && e->chosen) {
-		log_warning("etcd's v2 store has a network config as well: hosts that use that one "
-			    "are in another network; --etcd-api settles which it is");
-	} else if (has_config) {
-		e->api->ops->free(e->api);
-		e->api = TAKE_PTR(e->v2);
-		e->usable = e->live = e->listed = false; /* nothing is known of this one */
-		e->list_needed = true;
-		loop_timer_set(e->retry_timer, 0);
-	} else if (!e->chosen) {
-		log_debug(2, "v2 has no config: %s", reply->why ? reply->why : "no such key");
-		e->v2_answered = true;
-		lack_config(e);
-		loop_timer_set(e->v2_timer, loop_jitter_ms(ASK_V2_MS));
-	}
-}
-
-static void ask_v2(void *userdata)
-{
-	struct etcd *e = userdata;
-
-	if (!e->usable)
-		return; /* the next list, or on_ready(), asks again */
-	if (!e->v2)
-		e->v2 = etcd_v2_new(e->store.loop, &e->link);
-	e->v2->ops->hang_up(e->v2);
-	e->v2->ops->get(e->v2, ETCD_CONFIG_KEY, on_v2_config, e);
 }
 
 /* ---- list ---- */
@@ -193,7 +95,7 @@ static void on_listed_kv(const struct etcd_kv *kv, void *userdata)
 	if (!strcmp(kv->key, ETCD_CONFIG_KEY)) {
 		forget_listed(e);
 		e->listed_config = *kv;
-		e->listed_config.value = copy_value(kv);
+		e->listed_config.value = etcd_config_copy(kv);
 		return;
 	}
 	e->n_keys++;
@@ -251,9 +153,9 @@ static void on_listed(const struct etcd_reply *reply, void *userdata)
 	start_watch(e);
 	e->config_revision = reply->revision;
 	if (e->listed_config.value)
-		take_config(e, &e->listed_config);
+		etcd_config_take(e, &e->listed_config);
 	else
-		lack_config(e);
+		etcd_config_lack(e);
 	forget_listed(e);
 	etcd_own_step(e);
 }
@@ -305,9 +207,9 @@ static void on_config_read(const struct etcd_reply *reply, void *userdata)
 	}
 	e->config_revision = reply->revision;
 	if (reply->kv)
-		take_config(e, reply->kv);
+		etcd_config_take(e, reply->kv);
 	else
-		lack_config(e);
+		etcd_config_lack(e);
 	etcd_own_step(e);
 }
 
@@ -349,7 +251,7 @@ static void on_ready(const struct etcd_reply *reply, void *userdata)
 		etcd_own_verify(e);
 		get_config(e, on_config_read);
 	} else if (!e->config) {
-		lack_config(e);
+		etcd_config_lack(e);
 	}
 	etcd_own_step(e);
 }
@@ -361,7 +263,7 @@ static void on_put(const struct etcd_kv *kv, void *userdata)
 
 	if (!strcmp(kv->key, ETCD_CONFIG_KEY)) {
 		if (kv->revision > e->config_revision)
-			take_config(e, kv);
+			etcd_config_take(e, kv);
 		return;
 	}
 	e->n_keys += kv->created == kv->revision;
@@ -382,7 +284,7 @@ static void on_gone(const struct etcd_kv *kv, void *userdata)
 		if (kv->revision <= e->config_revision)
 			return;
 		e->config_revision = kv->revision;
-		lack_config(e);
+		etcd_config_lack(e);
 		return;
 	}
 	e->n_keys -= e->n_keys > 0;
@@ -590,7 +492,8 @@ static void etcd_free(struct store *store)
 {
 	struct etcd *e = to_etcd(store);
 
-	forget_v2(e);
+	if (e->v2)
+		e->v2->ops->free(e->v2);
 	e->api->ops->free(e->api);
 	loop_event_free(e->retry_timer);
 	loop_event_free(e->ready_timer);
@@ -634,7 +537,7 @@ int store_etcd_new(struct loop *loop, const struct etcd_settings *settings,
 	e->ready_timer = loop_timer_new(loop, on_not_ready, e);
 	e->probe_timer = loop_timer_new(loop, probe, e);
 	e->list_timer = loop_timer_new(loop, list_again, e);
-	e->v2_timer = loop_timer_new(loop, ask_v2, e);
+	e->v2_timer = loop_timer_new(loop, etcd_config_ask_v2, e);
 	e->gone_timer = loop_timer_new(loop, etcd_peers_on_gone_timer, e);
 	etcd_own_init(e);
 	*ret_store = &e->store;

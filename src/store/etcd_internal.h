@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* etcd_internal.h - the etcd store's insides, shared by etcd.c (connection, config),
- * etcd_peers.c (the other hosts' records) and etcd_own.c (this host's record)
+ * etcd_config.c, etcd_peers.c (the other hosts' records), etcd_own.c (this host's
+ * record) and etcd_lease.c (what keeps it alive)
  */
 #pragma once
 
@@ -117,6 +118,16 @@ void etcd_tell_problem(struct etcd *e);
 /* Everything is settled for the first time. */
 void etcd_tell_synced(struct etcd *e);
 
+/* ---- etcd_config.c ---- */
+
+/* The value of @kv, with a NUL behind it. Caller frees. */
+char *etcd_config_copy(const struct etcd_kv *kv);
+/* The config is this. */
+void etcd_config_take(struct etcd *e, const struct etcd_kv *kv);
+/* There is none: it is waited for, or the last good one stays. */
+void etcd_config_lack(struct etcd *e);
+void etcd_config_ask_v2(void *userdata); /* a struct etcd */
+
 /* ---- etcd_peers.c ---- */
 
 /* One key below subnets/, not our own, to the peer table. */
@@ -125,7 +136,7 @@ void etcd_peers_take(struct etcd *e, const char *name, const struct etcd_kv *kv)
 void etcd_peers_put(struct etcd *e, const char *name, struct lease *lease);
 /* The key was deleted: its peer goes in a moment. */
 void etcd_peers_gone(struct etcd *e, const char *name);
-void etcd_peers_on_gone_timer(void *etcd);
+void etcd_peers_on_gone_timer(void *userdata); /* a struct etcd */
 /* The watch stands again, and tells in a moment what is back. */
 void etcd_peers_resume(struct etcd *e);
 /* A list says the same, or the store ends. */
@@ -154,3 +165,22 @@ void etcd_own_verify(struct etcd *e);
 void etcd_own_dropped(struct etcd *e);
 /* Does the next thing that brings our record to what it should be. */
 void etcd_own_step(struct etcd *e);
+/* Whether an answer to a call of ours says something: otherwise etcd is lost, or the call is
+ * tried again later, and that is arranged. */
+bool etcd_own_answered(struct etcd *e, const struct etcd_reply *reply);
+/* Our key is as @reply says. */
+void etcd_own_see_answer(struct etcd *e, const struct etcd_reply *reply);
+void etcd_own_retry_later(struct etcd *e, const char *problem);
+/* All is as it should be. */
+void etcd_own_settle(struct etcd *e);
+/* Whether the record says what we want it to say. */
+bool etcd_own_is_as_wanted(const struct etcd_own *own);
+
+/* ---- etcd_lease.c ---- */
+
+/* Asks for an etcd lease; a step follows. */
+void etcd_lease_grant(struct etcd *e);
+/* etcd does not know our lease any more. */
+void etcd_lease_lose(struct etcd_own *own);
+/* The record is as it should be: renews the lease now, or in time. */
+void etcd_lease_keep(struct etcd *e);

@@ -181,7 +181,7 @@ static void set_own_problem(struct etcd *e, const char *problem)
 	etcd_tell_problem(e);
 }
 
-static void retry_later(struct etcd *e, const char *problem)
+void etcd_own_retry_later(struct etcd *e, const char *problem)
 {
 	struct etcd_own *own = &e->own;
 
@@ -191,7 +191,7 @@ static void retry_later(struct etcd *e, const char *problem)
 }
 
 /* True: the answer is one that the caller deals with. */
-static bool answered(struct etcd *e, const struct etcd_reply *reply)
+bool etcd_own_answered(struct etcd *e, const struct etcd_reply *reply)
 {
 	e->own.calling = false;
 	switch (reply->status) {
@@ -207,12 +207,12 @@ static bool answered(struct etcd *e, const struct etcd_reply *reply)
 	case ETCD_STATUS_COUNT:
 		break;
 	}
-	retry_later(e, reply->why);
+	etcd_own_retry_later(e, reply->why);
 	return false;
 }
 
 /* Our key is as @reply says. */
-static void see_answer(struct etcd *e, const struct etcd_reply *reply)
+void etcd_own_see_answer(struct etcd *e, const struct etcd_reply *reply)
 {
 	if (reply->kv)
 		see(e, reply->kv);
@@ -221,7 +221,7 @@ static void see_answer(struct etcd *e, const struct etcd_reply *reply)
 }
 
 /* All is as it should be. */
-static void settle(struct etcd *e)
+void etcd_own_settle(struct etcd *e)
 {
 	e->own.retry_ms = RETRY_FIRST_MS;
 	set_own_problem(e, "");
@@ -231,7 +231,7 @@ static void on_get(const struct etcd_reply *reply, void *userdata)
 {
 	struct etcd *e = userdata;
 
-	if (!answered(e, reply))
+	if (!etcd_own_answered(e, reply))
 		return;
 	if (e->own.verifying && e->own.seen == OWN_UNKNOWN &&
 	    (!reply->kv || reply->kv->created != e->own.created)) {
@@ -241,22 +241,7 @@ static void on_get(const struct etcd_reply *reply, void *userdata)
 	}
 	e->own.verifying = false;
 	if (e->own.seen == OWN_UNKNOWN) /* else the watch has told something newer */
-		see_answer(e, reply);
-	etcd_own_step(e);
-}
-
-static void on_grant(const struct etcd_reply *reply, void *userdata)
-{
-	struct etcd *e = userdata;
-
-	if (!answered(e, reply))
-		return;
-	if (reply->status != ETCD_OK) {
-		retry_later(e, "etcd grants no lease");
-		return;
-	}
-	e->own.lease = e->own.granted = reply->lease;
-	e->own.expires_ms = loop_now_ms() + reply->ttl_s * 1000;
+		etcd_own_see_answer(e, reply);
 	etcd_own_step(e);
 }
 
@@ -269,30 +254,24 @@ static void forget_key(struct etcd_own *own)
 	forget_record(own);
 }
 
-static void lose_lease(struct etcd_own *own)
-{
-	own->lost_lease = own->lease;
-	own->lease = 0;
-}
-
 static void on_written(const struct etcd_reply *reply, void *userdata)
 {
 	struct etcd *e = userdata;
 	struct etcd_own *own = &e->own;
 
-	if (!answered(e, reply))
+	if (!etcd_own_answered(e, reply))
 		return;
 	if (reply->status == ETCD_NO_LEASE && own->lease && own->lease == own->granted) {
-		lose_lease(own);
+		etcd_lease_lose(own);
 		own->granted = 0;
-		retry_later(e, "etcd does not know the lease that it has granted: are the "
-			       "endpoints of one cluster?");
+		etcd_own_retry_later(e, "etcd does not know the lease that it has granted: are the "
+					"endpoints of one cluster?");
 		return;
 	}
 	if (reply->status == ETCD_NO_LEASE) {
-		lose_lease(own);
+		etcd_lease_lose(own);
 	} else if (reply->status == ETCD_CONFLICT) {
-		see_answer(e, reply);
+		etcd_own_see_answer(e, reply);
 	} else {
 		own->written = own->sent;
 		/* The event may have come before the answer. */
@@ -312,7 +291,7 @@ static bool try_another(struct etcd *e)
 	forget_key(own);
 	if (++own->tries % ACQUIRE_TRIES)
 		return true;
-	retry_later(e, "each subnet that was tried is taken by another record");
+	etcd_own_retry_later(e, "each subnet that was tried is taken by another record");
 	return false;
 }
 
@@ -320,7 +299,7 @@ static void on_removed(const struct etcd_reply *reply, void *userdata)
 {
 	struct etcd *e = userdata;
 
-	if (!answered(e, reply))
+	if (!etcd_own_answered(e, reply))
 		return;
 	if (reply->status == ETCD_CONFLICT && reply->kv) {
 		see(e, reply->kv);
@@ -329,59 +308,6 @@ static void on_removed(const struct etcd_reply *reply, void *userdata)
 		return;
 	}
 	if (try_another(e))
-		etcd_own_step(e);
-}
-
-static void arm_renewal(struct etcd *e)
-{
-	const struct etcd_own *own = &e->own;
-	int64_t left_ms = own->expires_ms - loop_now_ms();
-	int64_t wait_ms = left_ms - own->claim.renew_margin_s * 1000;
-
-	/* An etcd lease that is shorter than the margin was made by somebody else. */
-	if (wait_ms <= 0 && left_ms > 0)
-		wait_ms = left_ms / 3;
-	loop_timer_set(own->timer, wait_ms > 0 ? wait_ms : 0);
-}
-
-static bool is_as_wanted(const struct etcd_own *own);
-
-static void on_renewed(const struct etcd_reply *reply, void *userdata)
-{
-	struct etcd *e = userdata;
-	struct etcd_own *own = &e->own;
-	char until[32];
-
-	if (!answered(e, reply))
-		return;
-	if (reply->status == ETCD_CONFLICT) {
-		own->expires_ms = 0; /* not renewed: again, if the key is still ours */
-		see_answer(e, reply);
-		etcd_own_step(e);
-		return;
-	}
-	if (reply->status != ETCD_OK) {
-		log_warning("The etcd lease of %s has gone; taking a new one", own->key);
-		lose_lease(own);
-		etcd_own_step(e);
-		return;
-	}
-	if (reply->kv)
-		own->revision = reply->kv->revision;
-	if (reply->ttl_s != ETCD_LEASE_TIME_S && own->lease != own->granted) {
-		log_info("The etcd lease of %s lasts for %lld s; taking one of a day", own->key,
-			 (long long)reply->ttl_s);
-		lose_lease(own);
-		etcd_own_step(e);
-		return;
-	}
-	own->expires_ms = loop_now_ms() + reply->ttl_s * 1000;
-	log_info("Lease renewed, new expiration: %s",
-		 lease_format_time(time(NULL) + reply->ttl_s, until));
-	settle(e);
-	arm_renewal(e);
-	/* What has come meanwhile. */
-	if (own->seen != OWN_PRESENT || !is_as_wanted(own))
 		etcd_own_step(e);
 }
 
@@ -413,7 +339,8 @@ static void note_published(struct etcd_own *own)
 	       sizeof(own->published[0]));
 }
 
-static void choose_key(struct etcd *e)
+/* False: none is free; tried again later. */
+static bool choose_key(struct etcd *e)
 {
 	struct etcd_own *own = &e->own;
 	const struct ip_net *wish = own->told ? own->told_subnet : own->claim.preferred;
@@ -428,15 +355,16 @@ static void choose_key(struct etcd *e)
 		own->seen = OWN_UNKNOWN;
 		log_info("Found lease (%s) for current IP, reusing", own->key);
 		peers_remove(e->store.peers, own->key);
-		return;
+		return true;
 	}
 	if (claim_choose(&own->claim, e->store.peers, own->tries ? NULL : wish, own->subnet,
 			 &err)) {
-		retry_later(e, err.text);
-		return;
+		etcd_own_retry_later(e, err.text);
+		return false;
 	}
 	lease_format_key(own->subnet, own->key);
 	own->seen = OWN_ABSENT;
+	return true;
 }
 
 /* Somebody took the etcd lease away; junk is not meant so. */
@@ -463,12 +391,6 @@ static void call_write(struct etcd *e, bool create)
 	else
 		e->api->ops->update(e->api, key, value, is_reserved(own) ? 0 : own->lease,
 				    own->revision, on_written, e);
-}
-
-static void call_grant(struct etcd *e)
-{
-	e->own.calling = true;
-	e->api->ops->grant(e->api, ETCD_LEASE_TIME_S, on_grant, e);
 }
 
 static void call_on_key(struct etcd *e, bool remove)
@@ -592,41 +514,8 @@ static void tell(struct etcd *e)
 	etcd_tell_synced(e);
 }
 
-static void call_renew(struct etcd *e)
-{
-	struct etcd_own *own = &e->own;
-	char key[sizeof(ETCD_SUBNETS_DIR) + LEASE_KEY_MAX];
-	struct etcd_kv kv = {.key = key,
-			     .value = own->value,
-			     .len = strlen(own->value),
-			     .revision = own->revision,
-			     .lease = own->lease};
-
-	(void)snprintf(key, sizeof(key), ETCD_SUBNETS_DIR "%s", own->key);
-	own->calling = true;
-	e->api->ops->renew(e->api, &kv, on_renewed, e);
-}
-
-/* The record is as it should be. */
-static void keep_alive(struct etcd *e)
-{
-	struct etcd_own *own = &e->own;
-
-	if (own->record_lease &&
-	    (!own->expires_ms ||
-	     own->expires_ms - own->claim.renew_margin_s * 1000 <= loop_now_ms())) {
-		call_renew(e);
-		return;
-	}
-	settle(e);
-	if (own->record_lease)
-		arm_renewal(e);
-	else
-		loop_timer_stop(own->timer); /* a reservation */
-}
-
 /* Whether the record says what we want it to say. */
-static bool is_as_wanted(const struct etcd_own *own)
+bool etcd_own_is_as_wanted(const struct etcd_own *own)
 {
 	struct lease want = claim_lease(&own->claim, own->subnet, 0);
 	bool same = own->readable && lease_same_content(&want, &own->record);
@@ -652,17 +541,17 @@ static bool step_present(struct etcd *e)
 		own->lease = own->record_lease;
 		own->expires_ms = 0;
 	}
-	same = is_as_wanted(own);
+	same = etcd_own_is_as_wanted(own);
 	if (!is_reserved(own) && !own->lease) {
-		call_grant(e);
+		etcd_lease_grant(e);
 	} else if (!same || (own->record_lease && own->record_lease != own->lease)) {
 		if (same || may_rewrite(e))
 			call_write(e, false);
 	} else {
 		tell(e);
 		/* The owner may have asked for something else meanwhile. */
-		if (!own->calling && own->seen == OWN_PRESENT && is_as_wanted(own))
-			keep_alive(e);
+		if (!own->calling && own->seen == OWN_PRESENT && etcd_own_is_as_wanted(own))
+			etcd_lease_keep(e);
 	}
 	return false;
 }
@@ -674,9 +563,7 @@ static bool step_once(struct etcd *e)
 
 	if (!own->wanted || own->calling || !e->usable)
 		return false;
-	if (!*own->key)
-		choose_key(e);
-	if (!*own->key)
+	if (!*own->key && !choose_key(e))
 		return false;
 	switch (own->seen) {
 	case OWN_UNKNOWN:
@@ -690,7 +577,7 @@ static bool step_once(struct etcd *e)
 		if (own->lease || own->reserved)
 			call_write(e, true);
 		else
-			call_grant(e);
+			etcd_lease_grant(e);
 		break;
 	case OWN_PENDING:
 		break;

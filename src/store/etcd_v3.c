@@ -21,7 +21,8 @@
 
 #define DIAL_TIMEOUT_MS 3000
 #define AUTHENTICATE_MS 15000 /* bcrypt costs etcd 0.1 s, and many hosts may ask at once */
-#define N_WATCHES       2     /* config and subnets/, in this order */
+#define TTL_MAX_S       (10LL * 365 * 86400) /* more is no time */
+#define N_WATCHES       2                    /* config and subnets/, in this order */
 
 /* Status of an answer that only this file deals with. */
 #define NEEDS_AUTH ETCD_STATUS_COUNT
@@ -166,6 +167,7 @@ static void finish_waiting(struct v3 *v3, enum etcd_status status, const char *w
 	unsigned epoch = v3->epoch;
 	struct v3_call *call = v3->calls, *next;
 
+	/* cppcheck-suppress knownConditionTrueFalse # a callback may hang up */
 	for (; call && v3->epoch == epoch; call = next) {
 		next = call->next;
 		if (!call->grpc)
@@ -438,6 +440,8 @@ static void take_lease(struct v3_call *call, const uint8_t *message, size_t len)
 	if (call->malformed)
 		return;
 	take_header(call, &header);
+	if (call->reply.ttl_s > TTL_MAX_S)
+		call->reply.ttl_s = TTL_MAX_S;
 	if (call->reply.ttl_s <= 0)
 		call->reply.status = ETCD_NO_LEASE;
 }

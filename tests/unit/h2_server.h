@@ -225,7 +225,7 @@ static inline int h2_server_on_frame(nghttp2_session *session, const nghttp2_fra
 	struct h2_server *s = userdata;
 
 	/* A stream of requests stays open behind its only one. */
-	if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM
+	if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM)
 		    ? frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS
 		    : frame->hd.type == NGHTTP2_DATA && s->answer_open) {
 		s->n_requests++;

@@ -948,7 +948,7 @@ static void test_reservation_first_and_last(void **state)
 static void test_one_retry(void **state)
 {
 	struct etcd *e;
-	int watches;
+	size_t watches;
 
 	(void)state;
 	set_up(V4);
