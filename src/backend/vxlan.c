@@ -193,6 +193,7 @@ static int vxlan_plan_peer(const struct backend *b, enum ip_family family, const
 	const struct ip *remote = &peer->public_ip[family];
 	const struct ip_net *subnet = &peer->subnet[family];
 	bool direct = b->vxlan.direct_routing && uplink_is_onlink(&b->uplink, remote);
+	char text[MAC_STRLEN];
 	struct entry entry;
 	struct mac mac;
 	int64_t vni;
@@ -200,6 +201,12 @@ static int vxlan_plan_peer(const struct backend *b, enum ip_family family, const
 
 	if (code)
 		return code;
+	if (!direct && mac_equal(&mac, &b->vxlan.mac[family]))
+		return err_set(
+			err, -EINVAL,
+			"its VtepMAC %s is our own: is that host a clone of this one, or was it "
+			"started with our public IP? Restarting flanneld there cures it",
+			mac_format(&mac, text));
 	if (b->peer_filter) {
 		entry = entry_filter(b->device[family], remote);
 		plan_add(plan, &entry);

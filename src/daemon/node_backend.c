@@ -109,37 +109,96 @@ int node_find_uplink(struct node *node, const struct netconf *conf, struct err *
 	return 0;
 }
 
-/* The MACs of a vxlan backend: what our record says, what the device has, or one
- * that is always the same for this host. */
-static void keep_macs(struct node *node, struct backend *backend, const struct lease *record)
+struct mac_user {
+	char text[MAC_STRLEN];
+	const struct ip *public_ip; /* of our own, which does not count; NULL: every one does */
+	bool found;
+};
+
+static void find_mac(const char *key, const struct lease *lease, void *userdata)
 {
+	struct mac_user *user = userdata;
+
+	(void)key;
+	IP_FOREACH_FAMILY (f)
+		if (lease->backend_data[f] && strcasestr(lease->backend_data[f], user->text) &&
+		    !(user->public_ip &&
+		      ip_equal(user->public_ip, &lease->public_ip[user->public_ip->family])))
+			user->found = true;
+}
+
+/* Whether a record has @mac: that of another host, or with @own also one with our address. */
+static bool is_used(const struct node *node, const struct mac *mac, const struct ip *public_ip,
+		    bool own)
+{
+	struct mac_user user = {.public_ip = own ? NULL : public_ip};
+
+	mac_format(mac, user.text);
+	peers_each(node->peers, find_mac, &user);
+	return user.found;
+}
+
+/* A record with our address is from a run of this host when we know of its subnet, or when
+ * a person made it. Otherwise another host with the same address may be using it now: with
+ * a MAC of our own, both notice. */
+static bool is_from_here(const struct node *node, const struct lease *record)
+{
+	return !record->expires_s ||
+	       (node->has_old_file &&
+		!memcmp(node->old_file.subnet, record->subnet, sizeof(record->subnet)));
+}
+
+static bool record_mac(const struct lease *record, enum ip_family family, struct mac *ret_mac)
+{
+	_cleanup_json_ json_t *data = NULL;
+	const char *text = record->backend_data[family];
+
+	if (!text || json_parse_object(text, strlen(text), "", &data, NULL))
+		return false;
+	text = NULL;
+	(void)json_member_string(data, "VtepMAC", &text, NULL);
+	return text && !mac_parse(text, ret_mac) && mac_is_unicast(ret_mac);
+}
+
+/* The MAC of one family: what our record says, what the device has, or one that is always
+ * the same for this address; never that of another host. */
+static struct mac choose_mac(const struct node *node, const struct backend *backend,
+			     enum ip_family f, const struct lease *record)
+{
+	const struct ip *public_ip = &backend->uplink.public_ip[f];
+	const struct link *seen = reconciler_link(node->reconciler, backend->device[f]);
+	char seed[160], ip[IP_STRLEN];
+	struct mac mac;
+
+	if (record && is_from_here(node, record) && record_mac(record, f, &mac) &&
+	    !is_used(node, &mac, public_ip, false))
+		return mac;
+	if (seen && !strcmp(seen->kind, "vxlan") && mac_is_unicast(&seen->mac) &&
+	    !is_used(node, &seen->mac, public_ip, false))
+		return seen->mac;
+	(void)snprintf(seed, sizeof(seed), "vtep %s %s", ip_family_name(f),
+		       ip_format(public_ip, ip));
+	mac = mac_from_seed(seed);
+	for (unsigned n = 1; is_used(node, &mac, public_ip, true); n++) {
+		(void)snprintf(seed, sizeof(seed), "vtep %s %s %u", ip_family_name(f), ip, n);
+		mac = mac_from_seed(seed);
+	}
+	return mac;
+}
+
+static void keep_macs(const struct node *node, struct backend *backend, const struct lease *record)
+{
+	bool running = node->has_backend && node->backend.ops == backend->ops;
+
 	IP_FOREACH_FAMILY (f) {
-		_cleanup_json_ json_t *data = NULL;
-		const struct link *seen;
-		const char *text = NULL;
-		char seed[160], ip[IP_STRLEN];
-		const char *published = record ? record->backend_data[f] : NULL;
 		struct mac *mac = &backend->vxlan.mac[f];
 
 		if (!backend->enabled[f])
 			continue;
-		if (node->has_backend && node->backend.ops == backend->ops) {
+		if (running)
 			*mac = node->backend.vxlan.mac[f];
-			if (mac_is_unicast(mac))
-				continue;
-		}
-		if (published && !json_parse_object(published, strlen(published), "", &data, NULL))
-			(void)json_member_string(data, "VtepMAC", &text, NULL);
-		if (text && !mac_parse(text, mac) && mac_is_unicast(mac))
-			continue;
-		seen = reconciler_link(node->reconciler, backend->device[f]);
-		if (seen && !strcmp(seen->kind, "vxlan") && mac_is_unicast(&seen->mac)) {
-			*mac = seen->mac;
-			continue;
-		}
-		(void)snprintf(seed, sizeof(seed), "vtep %s %s", ip_family_name(f),
-			       ip_format(&backend->uplink.public_ip[f], ip));
-		*mac = mac_from_seed(seed);
+		if (!running || !mac_is_unicast(mac))
+			*mac = choose_mac(node, backend, f, record);
 	}
 }
 

@@ -196,9 +196,14 @@ bool node_plan_is_usable(const char *key, const struct lease *lease, void *userd
 {
 	struct node *node = userdata;
 	const struct backend *backend = node->has_backend ? backend_for(node, lease) : NULL;
+	const struct lease *before = peers_find(node->peers, key);
 	struct plan plan = {0};
 	struct err err;
 
+	/* Half a record of a host that has joined: the other half is about to follow. */
+	if (!*lease->backend_type && before && *before->backend_type &&
+	    lease_same_public_ip(lease, before))
+		return false;
 	/* One good family is enough: they are independent. */
 	if (!backend || !backend_plan_peer(backend, lease, &plan, &err) || plan.n)
 		return true;

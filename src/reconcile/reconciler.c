@@ -393,9 +393,9 @@ void reconciler_want(struct reconciler *r, const struct entry *entry)
 
 	set_want(&r->set, entry);
 	if (!had_conflicts && r->set.conflicts && !r->conflict_logged) {
-		log_info("Two leases want different things of one entry (%s): the newer one "
-			 "counts",
-			 entry_format(entry, (const char(*)[IFNAMSIZ])r->names, text));
+		log_warning("Two leases want different things of one entry (%s): the newer one "
+			    "counts",
+			    entry_format(entry, (const char(*)[IFNAMSIZ])r->names, text));
 		r->conflict_logged = true;
 	}
 }

@@ -27,14 +27,15 @@
 #define RETRY_CAP_MS     800 /* the longest wait of a small network, plus this for every key: */
 #define RETRY_PER_KEY_MS 2   /* what comes down on etcd when it is back stays the same */
 #define RETRY_REFUSED_MS 5000
+#define WORKED_MS        1000  /* a watch that stood for so long ends a round of tries */
 #define STEADY_MS        5000  /* a watch that stood for so long has proved the endpoint */
 #define READY_MS         15000 /* from asking for a watch, dialling included, to its answer */
 #define PROBE_MS         30000
 #define PROBE_PER_KEY_MS 10 /* counting costs etcd more with every key */
 #define RECOUNT_MS       5000
-#define CONFIRM_MS                                                                                 \
-	30000 /* from a doubtful list to the second one, at most: by then every                    \
-		 host has tried again, dialled and written its record */
+/* From a doubtful list to the second one, at most: by then every host has tried again,
+ * dialled and written its record. */
+#define CONFIRM_MS 20000
 
 static void connect_etcd(void *userdata);
 
@@ -447,10 +448,10 @@ void etcd_lost(struct etcd *e, const struct etcd_reply *reply)
 	loop_timer_stop(e->ready_timer);
 	loop_timer_stop(e->probe_timer);
 	/* One that takes a watch, but nothing more, has not worked. */
-	if (was_steady) {
-		e->retry_ms = RETRY_FIRST_MS;
+	if (e->live && loop_now_ms() - e->live_since_ms >= WORKED_MS)
 		etcd_link_good(&e->link);
-	}
+	if (was_steady)
+		e->retry_ms = RETRY_FIRST_MS;
 	if (etcd_link_next(&e->link)) {
 		set_link_problem(e, reply->why);
 		wait_ms = loop_jitter_ms(e->retry_ms);
@@ -501,6 +502,7 @@ static void etcd_free(struct store *store)
 	loop_event_free(e->list_timer);
 	loop_event_free(e->v2_timer);
 	loop_event_free(e->gone_timer);
+	loop_event_free(e->ignored_timer);
 	etcd_peers_forget_gone(e);
 	etcd_own_done(e);
 	free(e->config);
@@ -539,6 +541,7 @@ int store_etcd_new(struct loop *loop, const struct etcd_settings *settings,
 	e->list_timer = loop_timer_new(loop, list_again, e);
 	e->v2_timer = loop_timer_new(loop, etcd_config_ask_v2, e);
 	e->gone_timer = loop_timer_new(loop, etcd_peers_on_gone_timer, e);
+	e->ignored_timer = loop_timer_new(loop, etcd_peers_on_ignored_timer, e);
 	etcd_own_init(e);
 	*ret_store = &e->store;
 	return 0;

@@ -77,6 +77,7 @@ struct etcd {
 	struct event *list_timer;  /* list again */
 	struct event *v2_timer;    /* ask v2 for a config again */
 	struct event *gone_timer;
+	struct event *ignored_timer;
 	int64_t retry_ms;
 	bool usable;  /* this connection has answered: calls for our record make sense */
 	bool live;    /* the watch stands */
@@ -100,8 +101,9 @@ struct etcd {
 	struct etcd_kv listed_config; /* of the list that is being read; owns `value` */
 	struct etcd_gone *gone;       /* deleted keys whose peers go in a moment, by name */
 	bool synced;
-	size_t ignored; /* records that made no sense since the last line about one */
-	int64_t ignored_ms;
+	bool ignored_quiet;      /* a line about a record that makes no sense was just logged */
+	size_t ignored;          /* such records since */
+	char ignored_names[400]; /* the first of them */
 	char link_problem[ERR_TEXT_MAX], config_problem[ERR_TEXT_MAX], own_problem[ERR_TEXT_MAX];
 	char told[ERR_TEXT_MAX]; /* the problem that the owner knows; "": none */
 	struct etcd_own own;
@@ -136,7 +138,8 @@ void etcd_peers_take(struct etcd *e, const char *name, const struct etcd_kv *kv)
 void etcd_peers_put(struct etcd *e, const char *name, struct lease *lease);
 /* The key was deleted: its peer goes in a moment. */
 void etcd_peers_gone(struct etcd *e, const char *name);
-void etcd_peers_on_gone_timer(void *userdata); /* a struct etcd */
+void etcd_peers_on_gone_timer(void *userdata);    /* a struct etcd */
+void etcd_peers_on_ignored_timer(void *userdata); /* a struct etcd */
 /* The watch stands again, and tells in a moment what is back. */
 void etcd_peers_resume(struct etcd *e);
 /* A list says the same, or the store ends. */

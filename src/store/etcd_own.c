@@ -223,8 +223,13 @@ void etcd_own_see_answer(struct etcd *e, const struct etcd_reply *reply)
 /* All is as it should be. */
 void etcd_own_settle(struct etcd *e)
 {
-	e->own.retry_ms = RETRY_FIRST_MS;
-	set_own_problem(e, "");
+	struct etcd_own *own = &e->own;
+
+	own->retry_ms = RETRY_FIRST_MS;
+	/* While two hosts write one record it is good in between. */
+	if (!own->rewritten_ms || own->rewrite_wait_ms <= 2 * REWRITE_FIRST_MS ||
+	    loop_now_ms() - own->rewritten_ms > REWRITE_QUIET_MS + own->rewrite_wait_ms)
+		set_own_problem(e, "");
 }
 
 static void on_get(const struct etcd_reply *reply, void *userdata)
@@ -470,6 +475,7 @@ static bool may_rewrite(struct etcd *e)
 {
 	struct etcd_own *own = &e->own;
 	int64_t now = loop_now_ms(), due;
+	char problem[ERR_TEXT_MAX];
 
 	if (own->written != own->asked || !is_told(own))
 		return true;
@@ -489,6 +495,13 @@ static bool may_rewrite(struct etcd *e)
 	own->rewrite_wait_ms = own->rewrite_wait_ms ? 2 * own->rewrite_wait_ms : REWRITE_FIRST_MS;
 	if (own->rewrite_wait_ms > RETRY_MAX_MS)
 		own->rewrite_wait_ms = RETRY_MAX_MS;
+	if (own->rewrite_wait_ms > 2 * REWRITE_FIRST_MS) {
+		(void)snprintf(problem, sizeof(problem),
+			       "our record %s is changed by somebody else again and again: does "
+			       "another host have our public IP?",
+			       own->key);
+		set_own_problem(e, problem);
+	}
 	return true;
 }
 

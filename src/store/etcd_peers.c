@@ -18,20 +18,39 @@
 #define VANISHED_MS      1000 /* from a deleted key to its peer's end */
 #define IGNORED_QUIET_MS 10000
 
-/* One line for many. */
+/* The first one at once, what follows in one line a while later. */
 static void complain(struct etcd *e, const char *name, bool kept, const struct err *err)
 {
-	int64_t now = loop_now_ms();
+	if (e->ignored_quiet) {
+		size_t len = strlen(e->ignored_names);
 
-	if (e->ignored_ms && now - e->ignored_ms < IGNORED_QUIET_MS) {
+		/* What does not fit ends in "...". */
+		(void)snprintf(e->ignored_names + len, sizeof(e->ignored_names) - len, "%s%.100s",
+			       len ? ", " : "", name);
+		if (strlen(e->ignored_names) == sizeof(e->ignored_names) - 1)
+			memcpy(e->ignored_names + sizeof(e->ignored_names) - 4, "...", 3);
 		e->ignored++;
 		return;
 	}
-	log_warning("Ignoring key %s/" ETCD_SUBNETS_DIR "%.100s%s: %s%s", e->link.prefix, name,
-		    kept ? " (its last good record stays)" : "", err->text,
-		    e->ignored ? "; others before it, too" : "");
+	log_warning("Ignoring key %s/" ETCD_SUBNETS_DIR "%.100s%s: %s", e->link.prefix, name,
+		    kept ? " (its last good record stays)" : "", err->text);
+	e->ignored_quiet = true;
+	loop_timer_set(e->ignored_timer, IGNORED_QUIET_MS);
+}
+
+void etcd_peers_on_ignored_timer(void *userdata)
+{
+	struct etcd *e = userdata;
+
+	e->ignored_quiet = e->ignored > 0;
+	if (!e->ignored)
+		return;
+	log_clean(e->ignored_names);
+	log_warning("Ignoring %zu more key%s below %s/" ETCD_SUBNETS_DIR " that make no sense: %s",
+		    e->ignored, e->ignored > 1 ? "s" : "", e->link.prefix, e->ignored_names);
 	e->ignored = 0;
-	e->ignored_ms = now;
+	*e->ignored_names = '\0';
+	loop_timer_set(e->ignored_timer, IGNORED_QUIET_MS);
 }
 
 /* A key that was deleted; its peer stays for a moment. */

@@ -243,7 +243,7 @@ def test_etcd_is_restored_from_a_backup(one):
     one.etcd.restore(backup)
     wait_until(lambda: key in v3.keys(), 20)
     for host in one.topo:
-        wait_until(lambda h=host: "10.5.61.0/24" not in h.pod_routes(), 20)
+        wait_until(lambda h=host: "10.5.61.0/24" not in h.pod_routes(), 40)
         assert ("02:00:00:00:00:60", "192.168.64.60") in host.overlay()[
             "devices"]["flannel.1"]["fdb"]
     v3.remove("10.5.60.0-24")
@@ -268,7 +268,7 @@ def test_data_that_is_lost_and_has_grown_again_is_not_taken_for_the_old(one):
     wait_equal(lambda: set(v3.keys()), {*one.keys, "10.5.61.0-24"}, 25)
     for host in hosts:
         wait_until(lambda h=host: "10.5.61.0/24" in h.pod_routes()
-                   and "10.5.60.0/24" not in h.pod_routes(), 25)
+                   and "10.5.60.0/24" not in h.pod_routes(), 40)
     v3.remove("10.5.61.0-24")
     one.follows()
 
@@ -471,3 +471,38 @@ def test_two_records_with_our_address_are_not_fought_over(one):
     one.etcd.v3.remove("10.5.50.0-24")
     one.etcd.v3.remove("10.5.51.0-24")
     one.follows()
+
+
+def test_two_hosts_with_one_public_ip_are_named(make_topo):
+    """A host that was started with the address of another one: both say so, and once it has
+    its own address again nothing of it is left in the other's way."""
+    topo = make_topo(3)
+    etcd = topo.etcd()
+    topo.allow_log("W", "etcd|[Dd]atastore|lease|10.5.|VtepMAC|Two leases|MAC|Repaired")
+    etcd.v3.write_config(CONFIG)
+    h1, h2, h3 = topo.hosts
+    h1.start_flanneld()
+    h2.start_flanneld()
+    h3.start_flanneld(f"--public-ip={h1.address}", "--iface=eth0", wait=False)
+    for host in (h1, h3):
+        host.wait_log("does another host have (the same|our) public IP", timeout=30)
+    h1.wait_readyz(200, "does another host have our public IP", 30)
+    h3.stop_flanneld()
+    h3.start_flanneld()
+    macs = [h.ip_json("link", "show", "flannel.1")[0]["address"] for h in topo]
+    assert len(set(macs)) == 3, macs
+    # The host that was there takes its time with what it puts back again and again.
+    wait_until(lambda: etcd.v3.lease(h1.key())["BackendData"]["VtepMAC"] == macs[0], 60)
+    topo.wait_meshed()
+    traffic.assert_all_to_all(topo.pods())
+
+
+def test_half_a_record_of_a_live_host_takes_nothing_away(one):
+    """A person writes over a record again and again, without BackendData: the peers keep
+    what they know."""
+    one.topo.allow_log("W", "was changed by somebody else|again and again|10.5.")
+    h1 = one.topo["h1"]
+    for n in range(5):
+        one.etcd.v3.put(one.etcd.v3.file("subnets", h1.key()),
+                        json.dumps({"PublicIP": h1.address, "n": n}), ttl=DAY)
+        wait_until(lambda: "BackendData" in one.etcd.v3.lease(h1.key()), 40)
