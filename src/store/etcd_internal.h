@@ -43,6 +43,7 @@ struct etcd_own {
 	int64_t lease;      /* the etcd lease that we keep alive; 0: none */
 	int64_t lost_lease; /* the last one that etcd did not know any more */
 	int64_t granted;    /* the last one that we made ourselves */
+	bool fresh;         /* it was granted just now, and nothing was written under it yet */
 	int64_t expires_ms; /* loop_now_ms(); 0: not known */
 	unsigned tries;     /* subnets lost to others in a row */
 	/* Which of our requests etcd has, and which one was in the write that was sent last. */

@@ -26,6 +26,7 @@ static void on_grant(const struct etcd_reply *reply, void *userdata)
 	}
 	e->own.lease = e->own.granted = reply->lease;
 	e->own.expires_ms = loop_now_ms() + reply->ttl_s * 1000;
+	e->own.fresh = true;
 	etcd_own_step(e);
 }
 
@@ -37,6 +38,7 @@ void etcd_lease_grant(struct etcd *e)
 
 void etcd_lease_lose(struct etcd_own *own)
 {
+	own->fresh = false;
 	own->lost_lease = own->lease;
 	own->lease = 0;
 }

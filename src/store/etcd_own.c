@@ -266,9 +266,8 @@ static void on_written(const struct etcd_reply *reply, void *userdata)
 
 	if (!etcd_own_answered(e, reply))
 		return;
-	if (reply->status == ETCD_NO_LEASE && own->lease && own->lease == own->granted) {
+	if (reply->status == ETCD_NO_LEASE && own->fresh) {
 		etcd_lease_lose(own);
-		own->granted = 0;
 		etcd_own_retry_later(e, "etcd does not know the lease that it has granted: are the "
 					"endpoints of one cluster?");
 		return;
@@ -279,6 +278,7 @@ static void on_written(const struct etcd_reply *reply, void *userdata)
 		etcd_own_see_answer(e, reply);
 	} else {
 		own->written = own->sent;
+		own->fresh = false;
 		/* The event may have come before the answer. */
 		if (own->revision < reply->revision) {
 			own->revision = reply->revision;

@@ -389,11 +389,11 @@ static void test_deleted(void **state)
 	acquire("10.5.9.0-24");
 	false_delete(&etcd.v3, K(9));
 	turn();
-	WAIT_MS(1000, is_settled(OURS));
+	WAIT_MS(300, is_settled(OURS)); /* before anybody has removed us */
 	/* With its etcd lease. */
 	false_revoke(&etcd.v3, our_record()->lease);
 	turn();
-	WAIT_MS(1000, is_settled(OURS));
+	WAIT_MS(300, is_settled(OURS)); /* before anybody has removed us */
 	assert_int_equal(f.n_own, 1);
 	/* While we were away, with and without a list. */
 	for (int listed = 0; listed < 2; listed++) {
