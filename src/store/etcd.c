@@ -471,7 +471,9 @@ static void etcd_describe(const struct store *store, char *buf, size_t size)
 {
 	const struct etcd *e = (const struct etcd *)(const void *)store;
 
-	(void)snprintf(buf, size, "Etcd Local Manager - %s", e->link.prefix);
+	/* Other endpoints may be another cluster: its state on disk is not that of this one. */
+	(void)snprintf(buf, size, "Etcd Local Manager - %s at %s", e->link.prefix,
+		       e->link.settings->endpoints);
 }
 
 static void etcd_start(struct store *store)
