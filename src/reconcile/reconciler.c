@@ -370,11 +370,16 @@ void reconciler_set_filter(struct reconciler *r, int device, const struct nft_se
 	struct device *d = &r->device[device];
 	struct err err;
 
-	d->has_filter = set && !open_nft(r, &err);
-	if (set && !d->has_filter)
-		log_warning("Peer filter of %s: %s; leaving it as it is", d->name, err.text);
-	if (!d->has_filter)
+	d->has_filter = false;
+	if (!set)
 		return;
+	if (open_nft(r, &err)) {
+		log_warning("Peer filter of %s: %s; leaving it as it is", d->name, err.text);
+		return;
+	}
+	/* What is still to be told of a table of that name is about the one before. */
+	(void)netlink_monitor_drain(r->nft_monitor, observe_nft_message, r);
+	d->has_filter = true;
 	d->filter = *set;
 	/* What is in the set is read before anything is added or removed. */
 	set_queue_device(&r->set, (uint8_t)device);
