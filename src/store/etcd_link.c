@@ -75,10 +75,9 @@ static int parse_prefix(struct etcd_link *link, const char *prefix, struct err *
 		return err_set(err, -EINVAL, "--etcd-prefix is longer than %zu characters",
 			       sizeof(link->prefix) - 1);
 	if (*prefix != '/')
-		log_warning(
-			"--etcd-prefix %s does not begin with a slash: its keys are others than "
-			"those of /%s",
-			prefix, prefix);
+		log_info("--etcd-prefix %s does not begin with a slash: its keys are others than "
+			 "those of /%s",
+			 prefix, prefix);
 	memcpy(link->prefix, prefix, len);
 	link->prefix[len] = '\0';
 	return 0;
