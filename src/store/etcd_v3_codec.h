@@ -24,7 +24,7 @@ struct etcd_v3_watch_answer {
 	bool created, canceled, fragment;
 	int64_t compacted;   /* 0, or what is left begins there: the history asked for has gone */
 	char reason[200];    /* why it was canceled */
-	int64_t last_subnet; /* revision of the last event below subnets/; 0: none */
+	int64_t last_subnet; /* all below subnets/ has been told up to this revision; 0: no news */
 };
 
 uint8_t *etcd_v3_list(const char *prefix, size_t *ret_len); /* a Txn */
