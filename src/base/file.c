@@ -109,6 +109,7 @@ int file_write_all(int fd, const char *text)
 	return fsync(fd) < 0 ? -errno : 0;
 }
 
+/* Makes the rename itself last. Some file systems cannot; the file is in place anyway. */
 static void sync_parent(const char *path, const char *name)
 {
 	_cleanup_free_ char *dir = mem_strdup(path);

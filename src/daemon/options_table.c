@@ -95,8 +95,7 @@ const struct option_row option_rows[] = {
 	 .check = check_not_empty,
 	 .help = "The members of the etcd cluster, comma separated: http:// or https://, which is "
 		 "also taken where a client certificate is given and the endpoint names neither; "
-		 "the "
-		 "port is 2379 when it is left out."},
+		 "the port is 2379 when it is left out."},
 	{OPTION_STRING, "etcd-prefix", FIELD(etcd_prefix), .fallback = "/coreos.com/network",
 	 .arg = "KEY", .help = "The key below which config and leases are."},
 	{OPTION_STRING, "etcd-cafile", FIELD(etcd_cafile), .fallback = "", .arg = "FILE",

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -253,8 +254,9 @@ int tls_context_new(const struct tls_files *files, SSL_CTX **ret_ctx, struct err
 	return 0;
 }
 
-/* A list of authorities may hold old ones, but not only. */
-static int check_authority_dates(const char *path, struct err *err)
+/* Whether one of the first @n certificates in the file @path is valid today; of several that
+ * are not, the first one is named, as @what. */
+static int check_dates(const char *path, int n, const char *what, struct err *err)
 {
 	_cleanup_certs_ OPENSSL_STACK *certs = NULL;
 	int r;
@@ -264,24 +266,10 @@ static int check_authority_dates(const char *path, struct err *err)
 	r = read_certs(path, &certs, err);
 	if (r < 0)
 		return r;
-	for (int i = 0; i < openssl.OPENSSL_sk_num(certs); i++)
+	for (int i = 0; i < n && i < openssl.OPENSSL_sk_num(certs); i++)
 		if (tls_check_dates(cert_at(certs, i), "", NULL) == 0)
 			return 0;
-	r = tls_check_dates(cert_at(certs, 0), "the certificate of the authority", err);
-	return err_wrap(err, r, "%s", path);
-}
-
-static int check_identity_dates(const char *path, struct err *err)
-{
-	_cleanup_certs_ OPENSSL_STACK *certs = NULL;
-	int r;
-
-	if (!tls_is_given(path))
-		return 0;
-	r = read_certs(path, &certs, err);
-	if (r < 0)
-		return r;
-	r = tls_check_dates(cert_at(certs, 0), "the certificate", err);
+	r = tls_check_dates(cert_at(certs, 0), what, err);
 	return r < 0 ? err_wrap(err, r, "%s", path) : 0;
 }
 
@@ -296,8 +284,9 @@ int tls_check(const struct tls_files *files, struct err *err)
 	if (r == 0)
 		r = tls_context_new(files, &ctx, err);
 	if (r == 0)
-		r = check_authority_dates(files->ca, err);
+		/* A list of authorities may hold old ones, but not only. */
+		r = check_dates(files->ca, INT_MAX, "the certificate of the authority", err);
 	if (r == 0)
-		r = check_identity_dates(files->cert, err);
+		r = check_dates(files->cert, 1, "the certificate", err);
 	return r;
 }

@@ -435,11 +435,12 @@ static int64_t next_retry_ms(const struct etcd *e)
 
 void etcd_lost(struct etcd *e, const struct etcd_reply *reply)
 {
-	bool was_steady = e->live && loop_now_ms() - e->live_since_ms >= STEADY_MS;
+	int64_t stood_ms = e->live ? loop_now_ms() - e->live_since_ms : 0;
 	int64_t wait_ms = 0;
 
 	/* Endpoints that work for a moment, again and again, are not news each time. */
-	if (was_steady) {
+	if (stood_ms >= STEADY_MS) {
+		e->retry_ms = RETRY_FIRST_MS;
 		e->said_lost = 0;
 		e->said_connected = false;
 	}
@@ -448,10 +449,8 @@ void etcd_lost(struct etcd *e, const struct etcd_reply *reply)
 	loop_timer_stop(e->ready_timer);
 	loop_timer_stop(e->probe_timer);
 	/* One that takes a watch, but nothing more, has not worked. */
-	if (e->live && loop_now_ms() - e->live_since_ms >= WORKED_MS)
+	if (stood_ms >= WORKED_MS)
 		etcd_link_good(&e->link);
-	if (was_steady)
-		e->retry_ms = RETRY_FIRST_MS;
 	if (etcd_link_next(&e->link)) {
 		set_link_problem(e, reply->why);
 		wait_ms = loop_jitter_ms(e->retry_ms);

@@ -15,6 +15,7 @@
 
 #define ETCD_LEASE_TIME_S 86400
 #define OWN_IPS           4
+#define OWN_PATH_MAX      (sizeof(ETCD_SUBNETS_DIR) + LEASE_KEY_MAX)
 
 /* What is known of our key. */
 enum own_seen {
@@ -175,6 +176,8 @@ bool etcd_own_answered(struct etcd *e, const struct etcd_reply *reply);
 /* Our key is as @reply says. */
 void etcd_own_see_answer(struct etcd *e, const struct etcd_reply *reply);
 void etcd_own_retry_later(struct etcd *e, const char *problem);
+/* Our key below the prefix, into @buf, which is returned. */
+const char *etcd_own_path(const struct etcd_own *own, char buf[OWN_PATH_MAX]);
 /* All is as it should be. */
 void etcd_own_settle(struct etcd *e);
 /* Whether the record says what we want it to say. */

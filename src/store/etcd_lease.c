@@ -97,14 +97,13 @@ static void on_renewed(const struct etcd_reply *reply, void *userdata)
 static void call_renew(struct etcd *e)
 {
 	struct etcd_own *own = &e->own;
-	char key[sizeof(ETCD_SUBNETS_DIR) + LEASE_KEY_MAX];
-	struct etcd_kv kv = {.key = key,
+	char key[OWN_PATH_MAX];
+	struct etcd_kv kv = {.key = etcd_own_path(own, key),
 			     .value = own->value,
 			     .len = strlen(own->value),
 			     .revision = own->revision,
 			     .lease = own->lease};
 
-	(void)snprintf(key, sizeof(key), ETCD_SUBNETS_DIR "%s", own->key);
 	own->calling = true;
 	e->api->ops->renew(e->api, &kv, on_renewed, e);
 }

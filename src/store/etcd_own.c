@@ -378,15 +378,21 @@ static bool is_reserved(const struct etcd_own *own)
 	return !own->record_lease && own->readable;
 }
 
+const char *etcd_own_path(const struct etcd_own *own, char buf[OWN_PATH_MAX])
+{
+	(void)snprintf(buf, OWN_PATH_MAX, ETCD_SUBNETS_DIR "%s", own->key);
+	return buf;
+}
+
 static void call_write(struct etcd *e, bool create)
 {
 	struct etcd_own *own = &e->own;
 	struct lease lease = claim_lease(&own->claim, own->subnet, 0);
 	_cleanup_free_ char *value = lease_format(&lease);
-	char key[sizeof(ETCD_SUBNETS_DIR) + LEASE_KEY_MAX];
+	char key[OWN_PATH_MAX];
 
 	lease_done(&lease);
-	(void)snprintf(key, sizeof(key), ETCD_SUBNETS_DIR "%s", own->key);
+	etcd_own_path(own, key);
 	own->calling = true;
 	own->sent = own->asked;
 	note_published(own);
@@ -400,9 +406,9 @@ static void call_write(struct etcd *e, bool create)
 
 static void call_on_key(struct etcd *e, bool remove)
 {
-	char key[sizeof(ETCD_SUBNETS_DIR) + LEASE_KEY_MAX];
+	char key[OWN_PATH_MAX];
 
-	(void)snprintf(key, sizeof(key), ETCD_SUBNETS_DIR "%s", e->own.key);
+	etcd_own_path(&e->own, key);
 	e->own.calling = true;
 	if (remove)
 		e->api->ops->remove(e->api, key, e->own.revision, on_removed, e);
@@ -427,7 +433,6 @@ static bool give_up_key(struct etcd *e)
 	else
 		log_debug(1, "Lost a race for %s; trying another one", key);
 	own->record = (struct lease){0};
-	forget_key(own);
 	etcd_peers_put(e, key, &theirs);
 	return try_another(e);
 }
