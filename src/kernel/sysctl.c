@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sysctl.c - kernel settings below /proc/sys that hold one number */
+#include "kernel/sysctl.h"
+
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static int fail(struct err *err, const char *verb, const char *name)
+{
+	char dots[SYSCTL_NAME_MAX];
+	int code = -errno;
+
+	(void)snprintf(dots, sizeof(dots), "%s", name);
+	for (char *c = dots; (c = strchr(c, '/'));)
+		*c = '.';
+	return err_sys(err, code, "%s %s", verb, dots);
+}
+
+static int open_setting(const char *name, int flags)
+{
+	char path[SYSCTL_NAME_MAX + 16];
+
+	(void)snprintf(path, sizeof(path), "/proc/sys/%s", name);
+	return open(path, flags | O_CLOEXEC);
+}
+
+int sysctl_get(const char *name, long *ret_value, struct err *err)
+{
+	_cleanup_close_ int fd = open_setting(name, O_RDONLY);
+	char text[32] = "", *end;
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	long value;
+
+	if (n < 0)
+		return fail(err, "reading", name);
+	value = strtol(text, &end, 10);
+	if (end == text) {
+		errno = EPROTO;
+		return fail(err, "reading", name);
+	}
+	*ret_value = value;
+	return 0;
+}
+
+int sysctl_set(const char *name, long value, struct err *err)
+{
+	_cleanup_close_ int fd = open_setting(name, O_WRONLY);
+
+	if (fd < 0 || dprintf(fd, "%ld\n", value) < 0)
+		return fail(err, "setting", name);
+	return 0;
+}
