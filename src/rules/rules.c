@@ -19,7 +19,6 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "io/child.h"
 #include "rules/nft_table.h"
 
 #include <stdio.h>
@@ -238,7 +237,7 @@ static void on_version(enum iptables_outcome outcome, const char *text, void *us
 {
 	struct rules *r = userdata;
 
-	child_free(r->asking);
+	iptables_version_free(r->asking);
 	r->asking = NULL;
 	/* Before 1.8 there was only one kind, and no word about it. */
 	r->default_variant = outcome == IPTABLES_INTACT && strstr(text, "nf_tables")
@@ -251,8 +250,7 @@ static void ask_version(struct rules *r)
 {
 	if (r->asking || r->default_variant != DEFAULT_UNKNOWN || !rules_any_by_iptables(r))
 		return;
-	if (iptables_ask_version(r->loop, on_version, r, &r->asking, NULL))
-		r->default_variant = DEFAULT_IS_LEGACY;
+	r->asking = iptables_ask_version(r->loop, on_version, r);
 }
 
 /* ---- one home a family, and nothing elsewhere ---- */
@@ -331,7 +329,7 @@ void rules_free(struct rules *r)
 		rules_stop_keeper(&r->home[f].legacy);
 		free(r->home[f].listing);
 	}
-	child_free(r->asking);
+	iptables_version_free(r->asking);
 	loop_event_free(r->monitor_event);
 	netlink_close(r->monitor);
 	loop_event_free(r->look_timer);

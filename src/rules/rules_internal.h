@@ -47,7 +47,7 @@ struct rules {
 	struct home home[IP_FAMILY_COUNT];
 	bool foreign[NFT_FOREIGN_COUNT]; /* our rules are there */
 	enum default_variant default_variant;
-	struct child *asking; /* for it */
+	struct iptables_version *asking; /* for it */
 
 	struct netlink *monitor;
 	struct event *monitor_event;
