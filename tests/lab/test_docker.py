@@ -3,7 +3,7 @@
 options of it, dockerd is started with them. Docker's own FORWARD policy is DROP, and its
 rules are in nftables or in the legacy tables, ours in either.
 
-    web       c
+    web      box
      |        |          containers on docker0, 10.5.x.0/24 of 10.5.0.0/16
     docker0  docker0
      h1       h2      x      x is outside: no route into the network
@@ -56,8 +56,8 @@ class Site:
         )
         self.start_docker()
         self.web = self.dockers[0].run("web", "-p", f"{PORT}:{INNER_PORT}")
-        self.c = self.dockers[1].run("c")
-        self.containers = [self.web, self.c]
+        self.box = self.dockers[1].run("box")
+        self.containers = [self.web, self.box]
 
     def _install_docker(self):
         """The package starts it once, before there is a flanneld. Forwarding is off in a
@@ -78,6 +78,7 @@ class Site:
     def close(self):
         for docker in self.dockers:
             docker.close()
+        self.topo.close()
 
 
 def docker_options(host):
@@ -99,6 +100,12 @@ def site(topo_of, request):
         yield site
     finally:
         site.close()
+
+
+@pytest.fixture(autouse=True)
+def docker_moves_our_rules(site):
+    """It puts its own chains first whenever it starts, and flanneld says that it saw that."""
+    site.topo.allow_log("W", "Restored our rules in .*FORWARD")
 
 
 def test_docker_is_as_the_subnet_file_says(site):
@@ -123,7 +130,7 @@ def test_docker_leaves_masquerading_to_us(site):
 
 def assert_containers_talk(site):
     traffic.assert_all_to_all(site.containers)
-    for a, b in ((site.web, site.c), (site.c, site.web)):
+    for a, b in ((site.web, site.box), (site.box, site.web)):
         assert traffic.ping(a, b.addresses[0]) is not None
         copy = traffic.tcp_copy(a, b, 1 << 20)
         assert copy.intact
@@ -135,7 +142,7 @@ def test_containers_talk_by_their_own_address(site):
 
 
 def test_programs_in_containers_talk(site):
-    for a, b in ((site.web, site.c), (site.c, site.web)):
+    for a, b in ((site.web, site.box), (site.box, site.web)):
         assert "1 packets received" in a.exec("ping", "-c", "1", "-W", "2", b.addresses[0])
 
 
@@ -170,7 +177,7 @@ def test_published_port(site):
 def test_published_port_from_a_container(site):
     """It leaves the network on its way to the host's address: as its own host."""
     h1, h2 = site.topo
-    assert asked(site.c, site.web, h1.address, PORT, INNER_PORT) == h2.address
+    assert asked(site.box, site.web, h1.address, PORT, INNER_PORT) == h2.address
 
 
 def test_outside_sees_the_host(site):
@@ -181,9 +188,27 @@ def test_outside_sees_the_host(site):
         assert asked(container, site.x, address, PORT, PORT) == host.address
 
 
+def test_docker_keeps_its_networks_apart(site):
+    """A network of its own is no part of ours: towards other hosts its containers are their
+    host, and those on docker0 are none of their business."""
+    docker = site.dockers[0]
+    docker.cli("network", "create", "apart")
+    other = docker.run("other", "--network", "apart")
+    try:
+        address = site.box.addresses[0]
+        seen = traffic.seen_source(other, site.box, other.addresses[0], address)
+        (link,) = docker.host.ip_json("addr", "show", "dev", "flannel.1")
+        assert seen == link["addr_info"][0]["local"]
+        assert traffic.ping(other, site.web.addresses[0], timeout=0.5) is None
+        assert traffic.ping(site.web, other.addresses[0], timeout=0.5) is None
+    finally:
+        docker.cli("rm", "-f", "other")
+        docker.cli("network", "rm", "apart")
+
+
 def test_docker_is_started_again(site):
     """It puts its chains back to the top; connections that stood go on."""
-    with traffic.Stream([(site.web, site.c)], interval_ms=5) as stream:
+    with traffic.Stream([(site.web, site.box)], interval_ms=5) as stream:
         for docker in site.dockers:
             docker.stop()
         site.start_docker()
@@ -195,9 +220,3 @@ def test_docker_is_started_again(site):
         assert any("DOCKER-USER" in rule for rule in rules)
     assert stream.report.lost == 0, stream.report
     assert_containers_talk(site)
-
-
-def test_without_our_rules_nothing_passes(site):
-    """The lab's Docker is none that lets packets through anyway."""
-    h1 = site.topo["h1"]
-    h1.stop_flanneld()

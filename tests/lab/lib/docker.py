@@ -32,6 +32,8 @@ _APPLETS = ["cat", "ip", "nc", "ping", "sh", "sleep", "true"]
 _CONFIG = "/run/daemon.json"
 _FLAGS = [
     f"--config-file={_CONFIG}", "--data-root=/run/images", "--storage-driver=vfs",
+    # As by default, but that /var/run is a link, which path() would follow to here.
+    "--exec-root=/run/docker", "--pidfile=/run/docker.pid",
     "--exec-opt=native.cgroupdriver=cgroupfs", "--oom-score-adjust=0",
     # More than a machine's own limit cannot be given without CAP_SYS_RESOURCE.
     "--default-ulimit=nofile=1024:1024", "--shutdown-timeout=1", "--live-restore",
@@ -107,12 +109,14 @@ class Docker:
     def _make_machine(self):
         script = (f"mount -t tmpfs lab /run && echo '{{}}' >{_CONFIG} && echo ready && "
                   "exec docker-init -- sleep inf")
-        self._holder = self.lab.adopt(subprocess.Popen(
-            ["nsenter", f"--net={self.host.ns.path}", "unshare", "-mpf", "--mount-proc",
-             "--kill-child", "sh", "-c", script],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True,
-        ))
-        assert self._holder.stdout.readline() == b"ready\n", "no namespaces for dockerd"
+        with open(self.log_path, "ab") as log:
+            self._holder = self.lab.adopt(subprocess.Popen(
+                ["nsenter", f"--net={self.host.ns.path}", "unshare", "-mpf", "--mount-proc",
+                 "--kill-child", "sh", "-c", script],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
+                start_new_session=True,
+            ))
+        assert self._holder.stdout.readline() == b"ready\n", f"no namespaces:\n{self.log_text()}"
         self._holder.stdout.close()
         with open(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children",
                   encoding="ascii") as f:
