@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who sees whom under which address, in every mode, beside the rules of others.
+
+The picture, and the flows with what is expected of them, are in lib/flows.py. All modes
+must agree. That a wrong decision would be noticed is tested with decisions typed by hand.
+"""
+
+import pytest
+
+from lib import firewall
+from lib.firewall import LEGACY, MODES, NFT, NFTABLES, Tools
+from lib.flows import Site
+
+pytestmark = pytest.mark.needs("vxlan", "ipv6", "nat", "iptables")
+
+
+def lay(site, tools, names, host=None):
+    """The rules of others, on both hosts (or one), and nothing else."""
+    for host in [host] if host else site.topo:
+        firewall.wipe(site.topo.lab, host)
+        words = site.words(host)
+        for name in ["workload.rules", *names]:
+            firewall.load(host, tools, name, words)
+
+
+# -- does a wrong decision get noticed? ------------------------------------------------
+
+@pytest.fixture(scope="module")
+def hand_sites(topo_of):
+    """{backend: Site}: flanneld runs for the routes only."""
+    sites = {}
+
+    def get(backend):
+        if backend not in sites:
+            sites[backend] = Site(topo_of, backend).start()
+        return sites[backend]
+
+    yield get
+    for site in sites.values():
+        site.close()
+
+
+# (what is wrong, backend, rules of others, a flow that must be found wrong)
+WRONG = [
+    (None, "vxlan", [], None),
+    (None, "vxlan", ["docker.rules"], None),
+    (None, "host-gw", [], None),
+    ("1", "vxlan", [], "pod to outside, marked 0x4008"),
+    ("mask", "vxlan", [], "pod to outside, marked 0x4008"),
+    ("2", "vxlan", [], "pod to pod, other host"),
+    ("3", "vxlan", [], "pod of the other host to pod"),
+    ("4", "vxlan", [], "outside to pod by a port mapping"),
+    ("swap4", "vxlan", [], "host by its NIC's address to remote pod"),
+    ("keep", "vxlan", [], "pod to a network that is not masqueraded"),
+    ("5", "vxlan", [], "pod to outside"),
+    ("multicast", "vxlan", [], "pod to multicast, forwarded"),
+    ("own", "host-gw", [], "host by its NIC's address to remote pod"),
+    ("6", "vxlan", [], "host by its NIC's address to remote pod"),
+    ("forward", "vxlan", ["docker.rules"], "pod to outside"),
+    ("forward", "vxlan", ["firewalld.nft"], "pod to pod, other host"),
+]
+
+
+@pytest.mark.parametrize("mode", [LEGACY, NFTABLES])
+@pytest.mark.parametrize("wrong,backend,others,name", WRONG)
+def test_what_is_wrong_is_noticed(lab, hand_sites, mode, wrong, backend, others, name):
+    site = hand_sites(backend)
+    tools = Tools(lab, LEGACY if mode == LEGACY else NFT)
+    lay(site, tools, others)
+    for host in site.topo:
+        firewall.by_hand(host, mode, tools, site.nets(host), site.keep, wrong)
+    flows = [f for f in site.flows(firewall=bool(others)) if name in (None, f.name)]
+    problems = site.run(flows, timeout=0.3 if wrong else 3)
+    if wrong is None:
+        assert not problems, "\n".join(problems)
+    else:
+        assert len(problems) == len(flows) >= 2, "\n".join(problems)
