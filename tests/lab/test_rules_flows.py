@@ -75,3 +75,100 @@ def test_what_is_wrong_is_noticed(lab, hand_sites, mode, wrong, backend, others,
         assert not problems, "\n".join(problems)
     else:
         assert len(problems) == len(flows) >= 2, "\n".join(problems)
+
+
+# -- flanneld's own --------------------------------------------------------------------
+
+DOCKER, UFW = ["docker.rules"], ["ufw.rules"]
+FIREWALLD, OLD_FIREWALLD = ["firewalld.nft"], ["firewalld-iptables.rules"]
+OTHERS = {"plain": [], "docker": DOCKER, "firewalld": FIREWALLD,
+          "firewalld-iptables": OLD_FIREWALLD, "ufw": UFW,
+          "docker-firewalld": DOCKER + FIREWALLD}
+
+
+@pytest.fixture(scope="module")
+def sites(topo_of):
+    """{backend: Site} with its pods, flanneld not running."""
+    made = {}
+
+    def get(backend):
+        if backend not in made:
+            made[backend] = Site(topo_of, backend).start()
+            made[backend].topo.stop()
+        return made[backend]
+
+    yield get
+    for site in made.values():
+        site.close()
+
+
+def start(site, mode, tools, *flags):
+    site.start(*flags, env=tools.env, config={
+        "EnableNFTables": mode == NFTABLES, "nonMasqueradeCIDRs": site.keep,
+    })
+
+
+def check(lab, site, mode, others, variant=None, flags=("--ip-masq",), only=None, **kwargs):
+    """Rules of others, then flanneld, then packets."""
+    tools = Tools(lab, variant or (LEGACY if mode == LEGACY else NFT))
+    lay(site, tools, others)
+    start(site, mode, tools, *flags)
+    try:
+        flows = [f for f in site.flows(firewall=bool(others), **kwargs)
+                 if only is None or f.name in only]
+        problems = site.run(flows)
+        assert flows and not problems, "\n".join(problems)
+    finally:
+        site.topo.stop()
+
+
+@pytest.mark.parametrize("others", OTHERS)
+@pytest.mark.parametrize("mode", MODES)
+def test_flows(lab, sites, mode, others):
+    check(lab, sites("vxlan"), mode, OTHERS[others])
+
+
+@pytest.mark.parametrize("others", ["plain", "docker"])
+@pytest.mark.parametrize("mode", MODES)
+def test_flows_of_host_gw(lab, sites, mode, others):
+    check(lab, sites("host-gw"), mode, OTHERS[others])
+
+
+@pytest.mark.parametrize("others", ["docker", "ufw"])
+def test_flows_of_nftables_beside_iptables_legacy(lab, sites, others):
+    check(lab, sites("vxlan"), NFTABLES, OTHERS[others], variant=LEGACY)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_flows_without_fully_random(lab, sites, mode):
+    check(lab, sites("vxlan"), mode, [], flags=("--ip-masq", "--ip-masq-fully-random-disable"))
+
+
+KEEP_THEIR_ADDRESS = {
+    "pod to pod, same host", "pod to pod, other host", "pod of the other host to pod",
+    "pod to its own host", "pod to outside", "outside to pod", "outside to pod by a port mapping",
+    "pod to a network that is not masqueraded", "pod to multicast, forwarded",
+    "outside to what is no pod",
+}
+
+
+@pytest.mark.parametrize("others", ["plain", "docker"])
+@pytest.mark.parametrize("mode", MODES)
+def test_flows_without_masquerade(lab, sites, mode, others):
+    check(lab, sites("vxlan"), mode, OTHERS[others], flags=(), only=KEEP_THEIR_ADDRESS,
+          masquerade=False)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_without_forward_rules_nothing_is_accepted(lab, sites, mode):
+    site = sites("vxlan")
+    tools = Tools(lab, LEGACY if mode == LEGACY else NFT)
+    lay(site, tools, DOCKER)
+    start(site, mode, tools, "--ip-masq", "--iptables-forward-rules=false")
+    try:
+        flows = [f for f in site.flows() if f.name in ("pod to outside", "pod to pod, other host")]
+        for flow in flows:
+            flow.want, flow.replies = None, False
+        assert site.run(flows) == []
+    finally:
+        site.topo.stop()

@@ -152,12 +152,12 @@ class Site:
         self.pods = {}
         self._routers = []
 
-    def start(self, *flags, config=None):
+    def start(self, *flags, config=None, **kwargs):
         base = {
             "Network": "10.5.0.0/16", "EnableIPv6": True, "IPv6Network": "fc00:5::/48",
             "Backend": {"Type": self.backend},
         }
-        self.topo.start({**base, **(config or {})}, *flags)
+        self.topo.start({**base, **(config or {})}, *flags, **kwargs)
         if not self.pods:
             self._wire()
         return self
