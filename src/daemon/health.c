@@ -22,10 +22,11 @@ struct health {
 };
 
 static const char *const part_names[] = {
-	[HEALTH_STORE] = "datastore",    [HEALTH_CONFIG] = "network config",
-	[HEALTH_UPLINK] = "interface",   [HEALTH_LEASE] = "lease",
-	[HEALTH_PEERS] = "peers",        [HEALTH_KERNEL] = "kernel",
-	[HEALTH_FILTER] = "peer filter", [HEALTH_FILE] = "subnet file",
+	[HEALTH_STORE] = "datastore",       [HEALTH_CONFIG] = "network config",
+	[HEALTH_UPLINK] = "interface",      [HEALTH_LEASE] = "lease",
+	[HEALTH_PEERS] = "peers",           [HEALTH_KERNEL] = "kernel",
+	[HEALTH_FILTER] = "peer filter",    [HEALTH_FILE] = "subnet file",
+	[HEALTH_FORWARDING] = "forwarding", [HEALTH_RULES] = "rules",
 };
 _Static_assert(ARRAY_SIZE(part_names) == HEALTH_PART_COUNT, "a name for each part");
 
@@ -38,6 +39,8 @@ static const char *const waits_for[] = {
 	[HEALTH_PEERS] = "waiting for the lease",
 	[HEALTH_KERNEL] = "waiting for the peers",
 	[HEALTH_FILTER] = "",
+	[HEALTH_FORWARDING] = "",
+	[HEALTH_RULES] = "waiting for the lease",
 	[HEALTH_FILE] = "waiting for the kernel",
 };
 _Static_assert(ARRAY_SIZE(waits_for) == HEALTH_PART_COUNT, "a reason for each part");
@@ -92,6 +95,7 @@ int health_new(struct loop *loop, const struct ip *ip, uint16_t port, struct hea
 	/* Good until they say otherwise. */
 	health_good(h, HEALTH_STORE);
 	health_good(h, HEALTH_FILTER);
+	health_good(h, HEALTH_FORWARDING);
 	if (port) {
 		code = server_new(loop, ip, port, &h->server, err);
 		if (code) {

@@ -14,14 +14,16 @@
 #include <stdint.h>
 
 enum health_part {
-	HEALTH_STORE,  /* datastore */
-	HEALTH_CONFIG, /* network config */
-	HEALTH_UPLINK, /* interface choice */
-	HEALTH_LEASE,  /* own lease */
-	HEALTH_PEERS,  /* first complete list of peers */
-	HEALTH_KERNEL, /* devices, routes, ... */
-	HEALTH_FILTER, /* peer filter */
-	HEALTH_FILE,   /* subnet file */
+	HEALTH_STORE,      /* datastore */
+	HEALTH_CONFIG,     /* network config */
+	HEALTH_UPLINK,     /* interface choice */
+	HEALTH_LEASE,      /* own lease */
+	HEALTH_PEERS,      /* first complete list of peers */
+	HEALTH_KERNEL,     /* devices, routes, ... */
+	HEALTH_FILTER,     /* peer filter */
+	HEALTH_FORWARDING, /* the host forwards packets */
+	HEALTH_RULES,      /* masquerade and forward rules */
+	HEALTH_FILE,       /* subnet file */
 	HEALTH_PART_COUNT,
 };
 

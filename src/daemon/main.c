@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "daemon/cleanup.h"
 #include "daemon/health.h"
 #include "daemon/node.h"
 #include "daemon/notify.h"
@@ -92,6 +93,20 @@ static int lock_subnet_file(const char *path, int *ret_fd, struct err *err)
 	return 0;
 }
 
+static int clean_up(const struct options *options)
+{
+	struct loop *loop = loop_new();
+	struct err err;
+	int code = check_privilege(&err);
+
+	if (!code)
+		code = cleanup_run(loop, options, &err);
+	if (code)
+		log_error("%s", err.text);
+	loop_free(loop);
+	return code ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
 static int run(const struct options *options)
 {
 	struct daemon daemon = {.loop = loop_new()};
@@ -157,7 +172,7 @@ int main(int argc, char **argv, char **envp)
 	if (flag)
 		log_error("--%s needs %s, which this build does not have yet", flag, feature);
 	else
-		code = run(&options);
+		code = options.cleanup ? clean_up(&options) : run(&options);
 	options_done(&options);
 	return code;
 }

@@ -42,32 +42,39 @@ static void refuse(struct node *node, bool alone, enum health_part part, const c
 
 /* ---- one daemon per network ---- */
 
-/* An abstract socket is per network namespace, hence per host, and goes with the
- * process however it ends. */
+int node_lock(const char *name, int *ret_fd, struct err *err)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), code;
+
+	if (fd < 0)
+		return err_sys(err, -errno, "socket");
+	/* Abstract: per network namespace, hence per host. */
+	(void)snprintf(addr.sun_path + 1, sizeof(addr.sun_path) - 1, "%s", name);
+	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr))) {
+		code = -errno;
+		close(fd);
+		return err_sys(err, code, "locking %s", name);
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
 static int lock_network(struct node *node, const struct netconf *conf, struct err *err)
 {
 	const struct ip_net *network = &conf->range[conf->enabled[IP_V4] ? IP_V4 : IP_V6].network;
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	char text[IP_NET_STRLEN];
-	int fd;
+	char text[IP_NET_STRLEN], name[IP_NET_STRLEN + 16];
+	int fd = -1, code;
 
 	if (node->network_lock >= 0 && ip_net_equal(network, &node->locked_network))
 		return 0;
-	(void)snprintf(addr.sun_path + 1, sizeof(addr.sun_path) - 1, "weft/network/%s",
-		       ip_net_format(network, text));
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return err_sys(err, -errno, "socket");
-	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr))) {
-		int code = -errno;
-
-		close(fd);
-		return code == -EADDRINUSE
-			       ? err_set(err, code,
-					 "another flanneld serves network %s on this host already",
-					 text)
-			       : err_sys(err, code, "locking network %s", text);
-	}
+	(void)snprintf(name, sizeof(name), "weft/network/%s", ip_net_format(network, text));
+	code = node_lock(name, &fd, err);
+	if (code == -EADDRINUSE)
+		return err_set(err, code, "another flanneld serves network %s on this host already",
+			       text);
+	if (code)
+		return code;
 	if (node->network_lock >= 0)
 		close(node->network_lock);
 	node->network_lock = fd;
@@ -232,6 +239,7 @@ static void configure_with(struct node *node, struct netconf *conf)
 		reconciler_kick(node->reconciler);
 		return;
 	}
+	node_rules_want(node);
 	if (!same_backend)
 		install_backend(node, &backend);
 	else if (node->has_own)
@@ -332,6 +340,8 @@ static void on_own(const struct lease *own, void *userdata)
 	health_good(node->health, HEALTH_LEASE);
 	node_plan_devices(node, NULL);
 	node_plan_all(node);
+	node_forwarding_check(node);
+	node_rules_want(node);
 	if (had)
 		loop_timer_set(node->file_timer, 0);
 }
@@ -381,6 +391,7 @@ static void on_uplink_timer(void *userdata)
 	struct node *node = userdata;
 
 	configure(node);
+	node_forwarding_check(node);
 }
 
 static void on_plan_timer(void *userdata)
@@ -426,8 +437,7 @@ static void on_settled(void *userdata)
 	else
 		health_good(node->health, HEALTH_KERNEL);
 	node_plan_drop_previous(node);
-	node_file_write(node);
-	health_announce(node->health);
+	node_file_write_when_ready(node);
 	/* Replacing a rule takes the kernel 10 ms; until then the former one is in force. */
 	node_filter_activate(node);
 }
@@ -450,7 +460,7 @@ int node_new(struct loop *loop, const struct options *options, struct health *he
 	node->health = health;
 	node->fatal = fatal;
 	node->userdata = userdata;
-	node->network_lock = -1;
+	node->network_lock = node->rules_lock = -1;
 	code = reconciler_new(loop, &kernel_events, &node->reconciler, err);
 	if (code) {
 		node_free(node);
@@ -460,6 +470,7 @@ int node_new(struct loop *loop, const struct options *options, struct health *he
 	node->plan_timer = loop_timer_new(loop, on_plan_timer, node);
 	node->file_timer = loop_timer_new(loop, node_file_write, node);
 	node->filter_timer = loop_timer_new(loop, on_filter_timer, node);
+	node->rules_timer = loop_timer_new(loop, node_rules_want, node);
 	node->peers = peers_new(node_plan_peer, node);
 	peers_set_usable(node->peers, node_plan_is_usable);
 	code = node_open_store(node, &store_events, err);
@@ -479,7 +490,10 @@ int node_new(struct loop *loop, const struct options *options, struct health *he
 void node_refresh(struct node *node)
 {
 	configure(node);
+	node_forwarding_check(node);
 	reconciler_resync(node->reconciler);
+	if (node->rules)
+		rules_check(node->rules);
 }
 
 void node_free(struct node *node)
@@ -494,6 +508,8 @@ void node_free(struct node *node)
 	loop_event_free(node->plan_timer);
 	loop_event_free(node->file_timer);
 	loop_event_free(node->filter_timer);
+	loop_event_free(node->rules_timer);
+	rules_free(node->rules);
 	node_filter_done(node);
 	netconf_done(&node->conf);
 	netconf_done(&node->next_conf);
@@ -502,5 +518,7 @@ void node_free(struct node *node)
 	free(node->config_place);
 	if (node->network_lock >= 0)
 		close(node->network_lock);
+	if (node->rules_lock >= 0)
+		close(node->rules_lock);
 	free(node);
 }

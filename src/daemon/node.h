@@ -17,5 +17,8 @@ int node_new(struct loop *loop, const struct options *options, struct health *he
 	     node_fatal_fn fatal, void *userdata, struct node **ret_node, struct err *err);
 /* Looks at everything again: uplink, kernel (SIGHUP). */
 void node_refresh(struct node *node);
+/* The state file: of `/run/flannel/subnet.env` it is DIR/run-flannel-subnet.env.state. Caller
+ * frees. */
+char *node_state_path(const struct options *options);
 /* Lets go; what is in the kernel stays. */
 void node_free(struct node *node);

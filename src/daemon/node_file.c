@@ -51,6 +51,14 @@ void node_file_write(void *userdata)
 	health_announce(node->health);
 }
 
+void node_file_write_when_ready(struct node *node)
+{
+	if (!node->synced || !node->rules_tried || !reconciler_is_settled(node->reconciler))
+		return;
+	node_file_write(node);
+	health_announce(node->health);
+}
+
 void node_file_read_old(struct node *node)
 {
 	_cleanup_free_ char *text = NULL;

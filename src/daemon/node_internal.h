@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* node_internal.h - the node's insides, shared by node.c (config, lease, life), node_backend.c
- * (uplink, backend), node_plan.c (what is wanted), node_filter.c and node_file.c
+ * (uplink, backend), node_plan.c (what is wanted), node_filter.c, node_rules.c and node_file.c
  */
 #pragma once
 
@@ -10,6 +10,7 @@
 #include "model/subnet_file.h"
 #include "reconcile/reconciler.h"
 #include "rules/peer_filter.h"
+#include "rules/rules.h"
 #include "store/etcd_link.h"
 #include "store/store.h"
 
@@ -60,6 +61,14 @@ struct node {
 	struct node_filter filter[2 * IP_FAMILY_COUNT];
 	bool filter_failed; /* and it was said */
 
+	struct rules *rules;       /* NULL: none were wanted yet, or another keeps them */
+	int rules_lock;            /* abstract socket */
+	struct event *rules_timer; /* try again to keep them */
+	bool rules_tried;          /* in force, or it is known why not */
+	char rules_problem[ERR_TEXT_MAX], rules_notice[ERR_TEXT_MAX]; /* "": none */
+	char bridge_problem[ERR_TEXT_MAX];
+	char forwarding_problem[ERR_TEXT_MAX];
+
 	struct subnet_file old_file; /* found at the start */
 	bool has_old_file;
 	char *file_text;  /* last written */
@@ -89,6 +98,8 @@ int node_open_store(struct node *node, const struct store_events *events, struct
 /* node_file.c */
 /* Reads what the last run left, for its subnet and network. */
 void node_file_read_old(struct node *node);
+/* Writes the file once devices, routes and rules are there; then tells that we are ready. */
+void node_file_write_when_ready(struct node *node);
 /* Writes the file when it is not as it should be; tries again later when it cannot. Also a
  * timer callback: @userdata is a struct node. */
 void node_file_write(void *userdata);
@@ -110,6 +121,18 @@ void node_plan_devices(struct node *node, const struct backend *before);
 void node_plan_give_up(struct node *node, const struct backend *before);
 /* Gives up the previous backend when no peer publishes it any more. */
 void node_plan_drop_previous(struct node *node);
+
+/* node.c */
+/* Takes the host-wide lock @name, an abstract socket that goes with the process however it
+ * ends; -EADDRINUSE: another process has it. Caller closes *@ret_fd. */
+int node_lock(const char *name, int *ret_fd, struct err *err);
+
+/* node_rules.c */
+/* Rules as config, flags and lease want them. Also a timer callback: @userdata is a struct
+ * node. */
+void node_rules_want(void *userdata);
+/* The host must forward packets: sees to it. Cheap when it does. */
+void node_forwarding_check(struct node *node);
 
 /* node_filter.c */
 /* @device, as @link says, gets a peer filter (or, switched off, loses it). */

@@ -22,8 +22,8 @@ static struct etcd_settings etcd_settings(const struct options *options)
 	};
 }
 
-/* One daemon per subnet file: `/run/flannel/subnet.env` is DIR/run-flannel-subnet.env.state. */
-static char *state_path(const struct options *options)
+/* One daemon per subnet file. */
+char *node_state_path(const struct options *options)
 {
 	const char *file = options->subnet_file + strspn(options->subnet_file, "/");
 	char *path, *name;
@@ -69,7 +69,7 @@ int node_open_store(struct node *node, const struct store_events *events, struct
 		node->store = new_etcd(node->loop, node->peers, events, &inner);
 		return inner.code;
 	}
-	path = state_path(options);
+	path = node_state_path(options);
 	node->store = store_cached_new(node->loop, path, node->peers, events, new_etcd, &inner);
 	return inner.code;
 }

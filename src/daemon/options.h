@@ -68,6 +68,8 @@ struct options {
 	int verbosity;
 	const char *vmodule; /* for log_set_vmodule(), which checks it */
 	const char *log_backtrace_at;
+	bool cleanup;
+	bool cleanup_files;
 	bool version;
 	bool help;
 

@@ -326,6 +326,28 @@ static const char man_backends[] =
 	".SS alloc\n"
 	"Hands out subnets, and programs nothing.\n";
 
+static const char man_rules[] =
+	".SH RULES\n"
+	"With\n"
+	".B \\-\\-ip\\-masq\n"
+	"a pod keeps its address when it talks to another pod, and takes its host's when it\n"
+	"leaves the network. Unless\n"
+	".BR \\-\\-iptables\\-forward\\-rules=false ,\n"
+	"forwarded packets from and to pods are accepted, also beside Docker, ufw and firewalld.\n"
+	"The rules are in iptables (chains FLANNEL\\-POSTRTG and FLANNEL\\-FWD), or, with\n"
+	".B EnableNFTables\n"
+	"in the network config, in nftables (tables ip flannel\\-ipv4 and ip6 flannel\\-ipv6).\n"
+	"What somebody else removes comes back: at once in nftables, after\n"
+	".B \\-\\-iptables\\-resync\n"
+	"in iptables.\n"
+	".PP\n"
+	"The config's list\n"
+	".B nonMasqueradeCIDRs\n"
+	"names networks towards which pods keep their address. net.ipv4.ip_forward (with IPv6\n"
+	"net.ipv6.conf.all.forwarding) is set to 1. The rules stay when the daemon ends;\n"
+	".B \\-\\-cleanup\n"
+	"removes them, with everything else that is ours.\n";
+
 static const char man_tail[] =
 	".SH SIGNALS\n"
 	".TP\n"
@@ -345,8 +367,9 @@ static const char man_tail[] =
 	"200 while the daemon runs.\n"
 	".TP\n"
 	".B /readyz\n"
-	"200 when pods can be served: subnet leased, peers known and programmed, subnet file\n"
-	"written. 503 otherwise, with a line for each part that is missing. Lines that begin\n"
+	"200 when pods can be served: subnet leased, peers known and programmed, rules in force,\n"
+	"subnet file written. 503 otherwise, with a line for each part that is missing. Lines that "
+	"begin\n"
 	"with\n"
 	".B warning\n"
 	"come with either: what works on and wants somebody's attention, such as a config that\n"
@@ -355,12 +378,15 @@ static const char man_tail[] =
 	".TP\n"
 	".B 0\n"
 	"Ended by a signal, or after\n"
-	".BR \\-\\-help \" or \" \\-\\-version .\n"
+	".BR \\-\\-help ,\n"
+	".BR \\-\\-version \" or \" \\-\\-cleanup .\n"
 	".TP\n"
 	".B 1\n"
 	"The network cannot work as configured, or no interface of the name that\n"
 	".B \\-\\-iface\n"
-	"gives exists; the last line of the log says why.\n"
+	"gives exists, or\n"
+	".B \\-\\-cleanup\n"
+	"could not remove something; the last line of the log says why.\n"
 	".TP\n"
 	".B 2\n"
 	"Wrong usage: an unknown option or a bad value.\n"
@@ -407,5 +433,6 @@ void options_print_man(FILE *out)
 	(void)fputs(man_environment, out);
 	(void)fputs(man_files, out);
 	(void)fputs(man_backends, out);
+	(void)fputs(man_rules, out);
 	(void)fputs(man_tail, out);
 }

@@ -19,8 +19,7 @@
 
 /* Features with flags of their own that are still to come. Whoever adds one sets
  * its name here to NULL. */
-#define NEEDS_KUBE  "the Kubernetes store"
-#define NEEDS_RULES "masquerade and forward rules"
+#define NEEDS_KUBE "the Kubernetes store"
 
 #define FIELD(member) .offset = offsetof(struct options, member)
 
@@ -164,16 +163,14 @@ const struct option_row option_rows[] = {
 		 "not exist do not leave by the default route."},
 
 	{OPTION_HEADING, .help = "Masquerade and forwarding"},
-	{OPTION_BOOL, "ip-masq", FIELD(ip_masq), .fallback = "false", .needs = NEEDS_RULES,
+	{OPTION_BOOL, "ip-masq", FIELD(ip_masq), .fallback = "false",
 	 .help = "Masquerade traffic of pods that leaves the network."},
 	{OPTION_BOOL, "ip-masq-fully-random-disable", FIELD(ip_masq_fully_random_disable),
-	 .fallback = "false", .needs = NEEDS_RULES,
-	 .help = "Masquerade without fully random source ports."},
+	 .fallback = "false", .help = "Masquerade without fully random source ports."},
 	{OPTION_BOOL, "iptables-forward-rules", FIELD(iptables_forward_rules), .fallback = "true",
-	 .needs = NEEDS_RULES, .help = "Accept forwarded traffic from and to the network."},
+	 .help = "Accept forwarded traffic from and to the network."},
 	{OPTION_INT, "iptables-resync", FIELD(iptables_resync_s), .fallback = "5", .arg = "SECONDS",
-	 .min = 1, .max = 86400, .needs = NEEDS_RULES,
-	 .help = "How often the rules are compared and repaired."},
+	 .min = 1, .max = 86400, .help = "How often the rules are compared and repaired."},
 
 	{OPTION_HEADING, .help = "Health and log"},
 	{OPTION_IP, "healthz-ip", FIELD(healthz_ip), .fallback = "0.0.0.0", .arg = "IP",
@@ -187,6 +184,13 @@ const struct option_row option_rows[] = {
 	 .help = "The same for single source files, such as node=2,dir*=1."},
 	{OPTION_STRING, "log_backtrace_at", FIELD(log_backtrace_at), .fallback = "",
 	 .arg = "FILE:LINE", .help = "Accepted for compatibility, without effect."},
+	{OPTION_HEADING, .help = "Other"},
+	{OPTION_BOOL, "cleanup", FIELD(cleanup), .fallback = "false",
+	 .help = "Remove what flanneld has left on this host (rules, routes, devices), say what "
+		 "that was, and exit. No flanneld may be running; the lease stays in the "
+		 "datastore."},
+	{OPTION_BOOL, "cleanup-files", FIELD(cleanup_files), .fallback = "false",
+	 .help = "With --cleanup, remove the subnet file and the state file, too."},
 	{OPTION_BOOL, "version", FIELD(version), .fallback = "false",
 	 .help = "Print the version and exit."},
 	{OPTION_BOOL, "help", 'h', FIELD(help), .fallback = "false",

@@ -27,10 +27,10 @@ struct nft_change {
 	/* Borrowed from the message; "" where the kind has none. */
 	const char *table;
 	const char *chain;
-	bool is_base; /* NFT_EVENT_CHAIN: with a hook, whose number is: */
+	bool is_base; /* NFT_EVENT_CHAIN that came or changed: with a hook, whose number is: */
 	uint32_t hook;
-	const char *process; /* NFT_EVENT_GENERATION: command name, "" unknown */
-	uint32_t pid;        /* in the host's own namespace; 0: unknown */
+	const char *process; /* NFT_EVENT_GENERATION: command name (15 bytes), "" unknown */
+	uint32_t pid;        /* of its thread, in the host's own PID namespace; 0: unknown */
 };
 
 /* 0, or -ENOMSG when @msg is of no such kind (sets and their elements), or malformed. */

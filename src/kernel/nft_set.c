@@ -8,15 +8,6 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <string.h>
 
-/* Since Linux 6.3, newer than the headers that we build with: `nft destroy` is notified so. */
-enum {
-	MSG_DESTROYTABLE = 26,
-	MSG_DESTROYCHAIN,
-	MSG_DESTROYRULE,
-	MSG_DESTROYSET,
-	MSG_DESTROYSETELEM,
-};
-
 static uint8_t to_nfproto(enum ip_family family)
 {
 	return family == IP_V6 ? NFPROTO_IPV6 : NFPROTO_IPV4;

@@ -14,6 +14,15 @@
 
 #define NFT_NAME_MAX 48
 
+/* Since Linux 6.3, newer than the headers that we build with: `nft destroy` is notified so. */
+enum {
+	MSG_DESTROYTABLE = 26,
+	MSG_DESTROYCHAIN,
+	MSG_DESTROYRULE,
+	MSG_DESTROYSET,
+	MSG_DESTROYSETELEM,
+};
+
 /* A set of single addresses of one family, in a table of the same family. */
 struct nft_set {
 	enum ip_family family;

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/netconf.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -54,4 +55,17 @@ int sysctl_set(const char *name, long value, struct err *err)
 	if (fd < 0 || dprintf(fd, "%ld\n", value) < 0)
 		return fail(err, "setting", name);
 	return 0;
+}
+
+bool sysctl_is_host_wide(const struct nlmsghdr *msg)
+{
+	const struct nlattr *attr;
+
+	if (mnl_nlmsg_get_payload_len(msg) < sizeof(struct netconfmsg))
+		return false;
+	mnl_attr_for_each (attr, msg, sizeof(struct netconfmsg))
+		if (mnl_attr_get_type(attr) == NETCONFA_IFINDEX &&
+		    mnl_attr_validate(attr, MNL_TYPE_U32) >= 0)
+			return (int32_t)mnl_attr_get_u32(attr) == NETCONFA_IFINDEX_ALL;
+	return false;
 }

@@ -3,6 +3,9 @@
 #pragma once
 
 #include "base/err.h"
+#include "kernel/netlink.h"
+
+#include <stdbool.h>
 
 #define SYSCTL_NAME_MAX 96
 
@@ -10,3 +13,6 @@
  * names the setting with dots, as sysctl(8) does. */
 int sysctl_get(const char *name, long *ret_value, struct err *err);
 int sysctl_set(const char *name, long value, struct err *err);
+/* Whether @msg (RTM_NEWNETCONF) tells of a setting of the whole host, such as forwarding, and
+ * not of one device. */
+bool sysctl_is_host_wide(const struct nlmsghdr *msg);

@@ -12,6 +12,7 @@
 #include <strings.h>
 
 #define BACKEND_DEFAULT "vxlan"
+#define KEEP_KEY        "nonMasqueradeCIDRs"
 
 /* Everything in which the families differ. */
 static const struct family_rules {
@@ -146,6 +147,34 @@ static int parse_backend(const json_t *obj, struct netconf *conf, struct err *er
 	return 0;
 }
 
+static int parse_keep(const json_t *obj, struct netconf *conf, struct err *err)
+{
+	const json_t *list = json_member(obj, KEEP_KEY), *item;
+	char brief[80];
+	size_t i;
+
+	if (!list || json_is_null(list))
+		return 0;
+	if (!json_is_array(list))
+		return err_set(err, -EINVAL,
+			       KEEP_KEY ": %s is not a list such as [\"192.168.0.0/16\"]",
+			       json_brief(list, brief, sizeof(brief)));
+	if (json_array_size(list) > NETCONF_KEEP_MAX)
+		return err_set(err, -EINVAL, KEEP_KEY " has %zu networks, at most %d are possible",
+			       json_array_size(list), NETCONF_KEEP_MAX);
+	json_array_foreach (list, i, item) {
+		const char *text = json_string_value(item);
+		struct ip_net net;
+
+		if (!text || ip_net_parse(text, &net) < 0)
+			return err_set(err, -EINVAL,
+				       KEEP_KEY ": %s is not a network such as \"192.168.0.0/16\"",
+				       json_brief(item, brief, sizeof(brief)));
+		conf->keep[conf->n_keep++] = ip_net_base(&net);
+	}
+	return 0;
+}
+
 static int parse_members(const json_t *obj, struct netconf *conf, struct err *err)
 {
 	int r;
@@ -159,6 +188,8 @@ static int parse_members(const json_t *obj, struct netconf *conf, struct err *er
 		return err_set(err, -EINVAL,
 			       "EnableIPv4 and EnableIPv6 are both false, one must be true");
 	r = json_member_bool(obj, "EnableNFTables", &conf->nftables, err);
+	if (!r)
+		r = parse_keep(obj, conf, err);
 	return r < 0 ? r : parse_backend(obj, conf, err);
 }
 
@@ -274,7 +305,8 @@ int netconf_check_ranges(struct netconf *conf, struct err *err)
 
 static bool is_known_key(const char *key)
 {
-	if (!strcasecmp(key, "EnableNFTables") || !strcasecmp(key, "Backend"))
+	if (!strcasecmp(key, "EnableNFTables") || !strcasecmp(key, "Backend") ||
+	    !strcasecmp(key, KEEP_KEY))
 		return true;
 	IP_FOREACH_FAMILY (f) {
 		const struct family_rules *rule = &rules[f];

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 
 #define NETCONF_MAX_BYTES (1024 * 1024)
+#define NETCONF_KEEP_MAX  32
 
 struct netconf_range {
 	struct ip_net network;
@@ -23,6 +24,10 @@ struct netconf_range {
 struct netconf {
 	bool enabled[IP_FAMILY_COUNT]; /* EnableIPv4, EnableIPv6 */
 	bool nftables;                 /* EnableNFTables */
+	/* nonMasqueradeCIDRs (ours; flannel has none): pods keep their address towards
+	 * these networks of either family. */
+	struct ip_net keep[NETCONF_KEEP_MAX];
+	size_t n_keep;
 	struct netconf_range range[IP_FAMILY_COUNT];
 	char backend_type[LEASE_BACKEND_TYPE_MAX]; /* lower case */
 	bool backend_defaulted;                    /* no Backend given: vxlan is taken */

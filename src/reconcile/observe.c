@@ -9,6 +9,7 @@
 #include "reconcile/internal.h"
 
 #include "base/log.h"
+#include "kernel/sysctl.h"
 
 #include <errno.h>
 #include <linux/rtnetlink.h>
@@ -125,6 +126,10 @@ void observe_message(const struct nlmsghdr *msg, void *reconciler)
 	case RTM_NEWNEIGH:
 	case RTM_DELNEIGH:
 		on_neigh(r, msg);
+		break;
+	case RTM_NEWNETCONF:
+		if (sysctl_is_host_wide(msg))
+			r->events.world_changed(r->events.userdata);
 		break;
 	}
 }

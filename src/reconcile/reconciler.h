@@ -21,8 +21,8 @@
 struct reconciler;
 
 struct reconciler_events {
-	/* Links, addresses or default routes of the host have changed: choose the
-	 * uplink again. Called often; must be cheap. */
+	/* Links, addresses, default routes or forwarding of the host have changed: choose
+	 * the uplink again. Called often; must be cheap. */
 	void (*world_changed)(void *userdata);
 	/* Somebody touched the table of a device's peer set, or it has gone. */
 	void (*filter_changed)(void *userdata);

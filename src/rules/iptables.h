@@ -31,7 +31,7 @@ typedef void (*iptables_fn)(enum iptables_outcome outcome, const char *text, voi
 
 struct iptables *iptables_new(struct loop *loop, enum iptables_variant variant,
 			      enum ip_family family, iptables_fn done, void *userdata);
-/* A child that is running is killed. What is in the kernel stays. */
+/* A child that is running is killed. What is in the kernel stays. Also from within @done. */
 void iptables_free(struct iptables *ipt);
 
 /* From now on @policy is wanted (NULL: nothing of ours), and a check begins. @done is
@@ -45,8 +45,9 @@ bool iptables_is_busy(const struct iptables *ipt);
  * /proc/net/ip_tables_names: then they filter beside nftables. No process is started. */
 bool iptables_legacy_in_use(enum ip_family family);
 /* Whether the host's plain `iptables-restore` works on nftables ("nf_tables" in its
- * --version). Answered by @done (not before this function returns) with IPTABLES_INTACT
- * and the version's line, or IPTABLES_FAILED. */
-struct child;
-int iptables_ask_version(struct loop *loop, iptables_fn done, void *userdata,
-			 struct child **ret_child, struct err *err);
+ * --version). Answered by @done (not before this function returns, and once) with
+ * IPTABLES_INTACT and the version's line, or IPTABLES_FAILED and why. */
+struct iptables_version;
+struct iptables_version *iptables_ask_version(struct loop *loop, iptables_fn done, void *userdata);
+/* Also from within @done. */
+void iptables_version_free(struct iptables_version *version);

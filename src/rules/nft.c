@@ -14,20 +14,25 @@ static void free_context(struct nft_ctx **nft)
 		nft_ctx_free(*nft);
 }
 
-static int run(const char *commands, char **ret_text, struct err *err)
+/* What there is not is told in words: of errno libnftables leaves whatever came last. */
+static int complaint_code(const char *complaint)
+{
+	return strstr(complaint, strerror(ENOENT)) ? -ENOENT : -EINVAL;
+}
+
+static int run(const char *commands, unsigned output_flags, char **ret_text, struct err *err)
 {
 	_cleanup_(free_context) struct nft_ctx *nft = nft_ctx_new(NFT_CTX_DEFAULT);
 	const char *complaint;
 
 	if (!nft)
 		return err_set(err, -ENOMEM, "libnftables cannot start");
-	nft_ctx_output_set_flags(nft, NFT_CTX_OUTPUT_STATELESS | NFT_CTX_OUTPUT_TERSE);
+	nft_ctx_output_set_flags(nft, output_flags);
 	(void)nft_ctx_buffer_error(nft);
 	(void)nft_ctx_buffer_output(nft);
-	errno = 0;
 	if (nft_run_cmd_from_buffer(nft, commands)) {
 		complaint = nft_ctx_get_error_buffer(nft);
-		return err_set(err, errno == ENOENT ? -ENOENT : -EINVAL, "nftables: %.*s",
+		return err_set(err, complaint_code(complaint), "nftables: %.*s",
 			       (int)strcspn(complaint, "\n"), complaint);
 	}
 	if (ret_text)
@@ -37,13 +42,26 @@ static int run(const char *commands, char **ret_text, struct err *err)
 
 int nft_run(const char *commands, struct err *err)
 {
-	return run(commands, NULL, err);
+	return run(commands, 0, NULL, err);
 }
 
-int nft_list(const char *object, char **ret_text, struct err *err)
+static int list(const char *object, unsigned output_flags, char **ret_text, struct err *err)
 {
 	char command[128];
 
 	(void)snprintf(command, sizeof(command), "list %s\n", object);
-	return run(command, ret_text, err);
+	return run(command, output_flags, ret_text, err);
+}
+
+int nft_list(const char *object, char **ret_text, struct err *err)
+{
+	return list(object, NFT_CTX_OUTPUT_STATELESS | NFT_CTX_OUTPUT_TERSE, ret_text, err);
+}
+
+int nft_list_json(const char *object, char **ret_text, struct err *err)
+{
+	return list(object,
+		    NFT_CTX_OUTPUT_JSON | NFT_CTX_OUTPUT_HANDLE | NFT_CTX_OUTPUT_STATELESS |
+			    NFT_CTX_OUTPUT_TERSE,
+		    ret_text, err);
 }

@@ -4,10 +4,14 @@
 
 #include "base/err.h"
 
-/* Runs @commands; all of them take effect, or none. -EINVAL with nft's first line of
- * complaint. */
+/* Runs @commands; all of them take effect, or none. -ENOENT when something that they name
+ * does not exist, else -EINVAL, with nft's first line of complaint. */
 int nft_run(const char *commands, struct err *err);
 
 /* What `nft list` prints for @object ("table ip x"), without elements of sets and
- * without counters' values. Caller frees *@ret_text. -ENOENT when there is none. */
+ * without counters' values. Caller frees *@ret_text. -ENOENT when there is none.
+ * "table X" and "chain X Y" read no more than that from the kernel; "tables" and every
+ * command with a `position` read all rules of the host (0.15 s where there are 10,000). */
 int nft_list(const char *object, char **ret_text, struct err *err);
+/* The same in JSON, with handles. */
+int nft_list_json(const char *object, char **ret_text, struct err *err);

@@ -56,6 +56,7 @@ _PROBES = {
            "nft add chain ip probe c '{ type nat hook postrouting priority 100; }'",
     "macvlan": "ip link add name p1 type veth peer name p2 && "
                "ip link add name probe link p1 type macvlan",
+    "iptables": "iptables-legacy -t nat -S && iptables-nft -t nat -S && ip6tables-legacy -t nat -S",
     "cc": "command -v cc",
     "setpriv": "command -v setpriv",
     "prlimit": "command -v prlimit",

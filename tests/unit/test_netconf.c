@@ -55,6 +55,36 @@ static void test_defaults(void **state)
 	netconf_done(NULL);
 }
 
+static void test_keep(void **state)
+{
+	struct netconf conf = parse_ok("{\"Network\":\"10.244.0.0/16\",\"NonMasqueradeCidrs\":"
+				       "[\"192.168.7.1/16\",\"fd00::/8\"]}");
+	char buf[IP_NET_STRLEN], text[64 + 20 * (NETCONF_KEEP_MAX + 1)];
+	size_t n;
+
+	(void)state;
+	assert_int_equal(conf.n_keep, 2);
+	assert_string_equal(ip_net_format(&conf.keep[0], buf), "192.168.0.0/16");
+	assert_string_equal(ip_net_format(&conf.keep[1], buf), "fd00::/8");
+	netconf_done(&conf);
+	conf = parse_ok("{\"Network\":\"10.244.0.0/16\",\"nonMasqueradeCIDRs\":[]}");
+	assert_int_equal(conf.n_keep, 0);
+	netconf_done(&conf);
+	refused_one("{\"Network\":\"10.244.0.0/16\",\"nonMasqueradeCIDRs\":\"10.0.0.0/8\"}",
+		    "nonMasqueradeCIDRs: \"10.0.0.0/8\" is not a list");
+	refused_one("{\"Network\":\"10.244.0.0/16\",\"nonMasqueradeCIDRs\":[\"10.0.0.0\"]}",
+		    "\"10.0.0.0\" is not a network");
+	refused_one("{\"Network\":\"10.244.0.0/16\",\"nonMasqueradeCIDRs\":[7]}",
+		    "7 is not a network");
+	n = (size_t)snprintf(
+		text, sizeof(text),
+		"{\"Network\":\"10.244.0.0/16\",\"nonMasqueradeCIDRs\":[\"1.0.0.0/8\"");
+	for (int i = 0; i < NETCONF_KEEP_MAX; i++)
+		n += (size_t)snprintf(text + n, sizeof(text) - n, ",\"1.0.0.0/8\"");
+	(void)snprintf(text + n, sizeof(text) - n, "]}");
+	refused_one(text, "33 networks, at most 32");
+}
+
 static void test_everything(void **state)
 {
 	struct netconf conf = parse_ok(
@@ -297,12 +327,13 @@ static void test_limit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_defaults),         cmocka_unit_test(test_everything),
-		cmocka_unit_test(test_ipv6_only),        cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_refused_values),   cmocka_unit_test(test_range_v4),
-		cmocka_unit_test(test_range_v4_refused), cmocka_unit_test(test_range_v6),
-		cmocka_unit_test(test_range_v6_refused), cmocka_unit_test(test_range_off),
-		cmocka_unit_test(test_unknown_keys),     cmocka_unit_test(test_limit),
+		cmocka_unit_test(test_defaults),   cmocka_unit_test(test_keep),
+		cmocka_unit_test(test_everything), cmocka_unit_test(test_ipv6_only),
+		cmocka_unit_test(test_refused),    cmocka_unit_test(test_refused_values),
+		cmocka_unit_test(test_range_v4),   cmocka_unit_test(test_range_v4_refused),
+		cmocka_unit_test(test_range_v6),   cmocka_unit_test(test_range_v6_refused),
+		cmocka_unit_test(test_range_off),  cmocka_unit_test(test_unknown_keys),
+		cmocka_unit_test(test_limit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cleanup.c - flanneld --cleanup: removes what flanneld has left on this host
+ *
+ * There is no config and no lease to go by, so ours is what says so itself: devices by
+ * their alias, routes by their protocol number, nftables tables and iptables chains by
+ * their names, rules by their comments. Devices, addresses and routes of the original
+ * flannel that we have never seen say nothing, and stay.
+ */
+#include "daemon/cleanup.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "daemon/node.h"
+#include "kernel/link.h"
+#include "kernel/route.h"
+#include "rules/nft.h"
+#include "rules/rules.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/rtnetlink.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define RULES_TIMEOUT_MS  90000 /* a child has up to 60 s */
+#define POLL_MS           5
+#define SOCKETS_MAX_BYTES (16 * 1024 * 1024)
+
+struct cleanup {
+	struct loop *loop;
+	const struct options *options;
+	struct netlink *nl;
+	struct rules *rules;
+	struct event *poll;
+	int64_t deadline_ms;
+	size_t removed, failed;
+};
+
+static void note(struct cleanup *c, int code, const char *what, const struct err *err)
+{
+	if (!code) {
+		c->removed++;
+		log_info("Removed %s", what);
+	} else {
+		c->failed++;
+		log_error("Removing %s failed: %s", what, err->text);
+	}
+}
+
+/* ---- is anybody at home ---- */
+
+static int check_alone(struct err *err)
+{
+	static const char prefix[] = "@weft/network/";
+	_cleanup_free_ char *sockets = NULL;
+	const char *name;
+	size_t len;
+
+	if (file_read(AT_FDCWD, "/proc/net/unix", SOCKETS_MAX_BYTES, &sockets, &len, NULL))
+		return 0;
+	name = strstr(sockets, prefix);
+	if (!name)
+		return 0;
+	name += strlen(prefix);
+	return err_set(err, -EBUSY,
+		       "flanneld is running on this host, for network %.*s: stop it first",
+		       (int)strcspn(name, "@\n"), name);
+}
+
+/* ---- rules ---- */
+
+static void on_state(const char *problem, void *userdata)
+{
+	struct cleanup *c = userdata;
+
+	if (problem) {
+		log_error("Removing the rules failed: %s", problem);
+		c->failed++;
+	}
+}
+
+static void on_notice(const char *text, void *userdata)
+{
+	(void)text;
+	(void)userdata;
+}
+
+static void on_poll(void *userdata)
+{
+	struct cleanup *c = userdata;
+
+	if (rules_is_idle(c->rules) || loop_now_ms() > c->deadline_ms)
+		loop_exit(c->loop);
+	else
+		loop_timer_set(c->poll, POLL_MS);
+}
+
+static void remove_rules(struct cleanup *c)
+{
+	const struct rules_events events = {on_state, on_notice, c};
+	const struct policy nothing = {0};
+
+	c->rules = rules_new(c->loop, c->options->iptables_resync_s, &events);
+	c->poll = loop_timer_new(c->loop, on_poll, c);
+	c->deadline_ms = loop_now_ms() + RULES_TIMEOUT_MS;
+	rules_want(c->rules, &nothing, true);
+	loop_timer_set(c->poll, 0);
+	loop_run(c->loop);
+	if (!rules_is_idle(c->rules))
+		on_state("iptables does not come to an end", c);
+	c->removed += rules_n_removed(c->rules);
+	loop_event_free(c->poll);
+	rules_free(c->rules);
+}
+
+/* The peer filters: tables named after their device, which may have gone before. */
+static void remove_filters(struct cleanup *c)
+{
+	_cleanup_free_ char *list = NULL;
+	char *rest, *line;
+
+	if (nft_list("tables", &list, NULL))
+		return; /* no nftables here */
+	for (line = strtok_r(list, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+		char command[128], what[128];
+		struct err err;
+
+		if (strncmp(line, "table ip weft-", strlen("table ip weft-")) != 0 &&
+		    strncmp(line, "table ip6 weft-", strlen("table ip6 weft-")) != 0)
+			continue;
+		(void)snprintf(command, sizeof(command), "delete %.100s\n", line);
+		(void)snprintf(what, sizeof(what), "nftables %.100s", line);
+		note(c, nft_run(command, &err), what, &err);
+	}
+}
+
+/* ---- routes and devices ---- */
+
+static void on_route(const struct nlmsghdr *msg, void *userdata)
+{
+	char buf[NETLINK_MESSAGE_MAX] = {0}, net[IP_NET_STRLEN], what[IP_NET_STRLEN + 16];
+	struct cleanup *c = userdata;
+	struct netlink *nl;
+	struct route route;
+	struct err err;
+	int code;
+
+	if (route_parse(msg, &route) || route.table != RT_TABLE_MAIN ||
+	    route.protocol != ROUTE_PROTOCOL_WEFT)
+		return;
+	/* The dump goes on on the other socket. */
+	code = netlink_open(NETLINK_ROUTE, &nl, &err);
+	if (!code)
+		code = netlink_request(nl, route_put_delete(buf, &route), NULL, NULL, &err);
+	netlink_close(nl);
+	(void)snprintf(what, sizeof(what), "route %s", ip_net_format(&route.dst, net));
+	note(c, code, what, &err);
+}
+
+static void on_link(const struct nlmsghdr *msg, void *userdata)
+{
+	char buf[NETLINK_MESSAGE_MAX] = {0}, what[IFNAMSIZ + 16];
+	struct cleanup *c = userdata;
+	struct netlink *nl;
+	struct link link;
+	struct err err;
+	int code;
+
+	if (link_parse(msg, &link) || strncmp(link.alias, "weft ", strlen("weft ")) != 0 ||
+	    !*link.kind)
+		return;
+	code = netlink_open(NETLINK_ROUTE, &nl, &err);
+	if (!code)
+		code = netlink_request(nl, link_put_delete(buf, link.ifindex), NULL, NULL, &err);
+	netlink_close(nl);
+	(void)snprintf(what, sizeof(what), "device %s", link.name);
+	note(c, code, what, &err);
+}
+
+static void remove_from_kernel(struct cleanup *c)
+{
+	char buf[NETLINK_MESSAGE_MAX] = {0};
+	struct err err;
+	int code = netlink_open(NETLINK_ROUTE, &c->nl, &err);
+
+	for (enum ip_family f = IP_V4; f < IP_FAMILY_COUNT && !code; f++) {
+		memset(buf, 0, sizeof(buf));
+		code = netlink_dump(c->nl, route_put_dump(buf, f), on_route, c, &err);
+		if (code == -ENOENT) /* a host without any route of the family */
+			code = 0;
+	}
+	memset(buf, 0, sizeof(buf));
+	if (!code)
+		code = netlink_dump(c->nl, link_put_dump(buf), on_link, c, &err);
+	/* -EINTR: what we removed ourselves made the dump inconsistent. */
+	if (code && code != -EINTR)
+		note(c, code, "routes and devices", &err);
+	netlink_close(c->nl);
+}
+
+/* ---- files ---- */
+
+static void remove_file(struct cleanup *c, const char *path)
+{
+	struct err err;
+
+	if (unlink(path) && errno == ENOENT)
+		return;
+	if (!access(path, F_OK))
+		note(c, err_sys(&err, -errno, "%s", path), path, &err);
+	else
+		note(c, 0, path, NULL);
+}
+
+static void remove_files(struct cleanup *c)
+{
+	_cleanup_free_ char *state = node_state_path(c->options), *lock = NULL;
+
+	if (asprintf(&lock, "%s.lock", c->options->subnet_file) < 0)
+		abort();
+	remove_file(c, c->options->subnet_file);
+	remove_file(c, lock);
+	if (*c->options->state_dir)
+		remove_file(c, state);
+}
+
+int cleanup_run(struct loop *loop, const struct options *options, struct err *err)
+{
+	struct cleanup c = {.loop = loop, .options = options};
+	int code = check_alone(err);
+
+	if (code)
+		return code;
+	remove_rules(&c);
+	remove_filters(&c);
+	remove_from_kernel(&c);
+	if (options->cleanup_files)
+		remove_files(&c);
+	if (c.failed)
+		return err_set(err, -EIO, "%zu of %zu things could not be removed", c.failed,
+			       c.failed + c.removed);
+	if (!c.removed)
+		log_info("Nothing of flanneld is left on this host");
+	return 0;
+}

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* rules_elsewhere.c - our rules in filters of others, and what is left of ours where it is not
+ * home
+ */
+#include "rules/rules_internal.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "rules/nft_table.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- nftables: chains of others ---- */
+
+/* Whether our rules belong into @which; false in *@ret_ours: iptables sees to it. */
+static bool belongs_into(const struct rules *r, enum nft_foreign_chain which, bool *ret_ours)
+{
+	enum ip_family f = which == NFT_FOREIGN_IP6TABLES ? IP_V6 : IP_V4;
+
+	*ret_ours = which == NFT_FOREIGN_FIREWALLD || !rules_by_iptables(r, f) ||
+		    r->default_variant == DEFAULT_IS_LEGACY;
+	return r->policy.forward &&
+	       (which == NFT_FOREIGN_FIREWALLD ? rules_wants(r, IP_V4) || rules_wants(r, IP_V6)
+					       : rules_wants(r, f));
+}
+
+static void log_foreign(struct rules *r, enum nft_foreign_chain which, bool wanted)
+{
+	char text[192];
+
+	if (!wanted) {
+		rules_log_removal(r, "our rules from nftables chain", nft_foreign_name(which));
+		return;
+	}
+	if (!r->foreign[which]) {
+		log_info("Accepting forwarded packets of pods in nftables chain %s, too",
+			 nft_foreign_name(which));
+		return;
+	}
+	(void)snprintf(text, sizeof(text), "Restored our rules in nftables chain %s, changed by %s",
+		       nft_foreign_name(which), r->culprit);
+	rules_log_repair(r, text);
+}
+
+static void look_at_foreign(struct rules *r, enum nft_foreign_chain which)
+{
+	bool ours, wanted = belongs_into(r, which, &ours), changed = false, touched;
+	struct err err;
+
+	touched = r->touched_foreign[which];
+	r->touched_foreign[which] = false;
+	if (!touched || !ours)
+		return;
+	if (!nft_foreign_ensure(which, wanted ? &r->policy : NULL, &changed, &err)) {
+		if (changed)
+			log_foreign(r, which, wanted);
+		r->foreign[which] = wanted && (changed || r->foreign[which]);
+	} else if (wanted) {
+		(void)snprintf(r->refused, sizeof(r->refused),
+			       "nftables chain %s may drop packets of pods, and refuses our rules: "
+			       "%.300s",
+			       nft_foreign_name(which), err.text);
+	}
+}
+
+static void look_at_all_foreign(struct rules *r)
+{
+	bool touched = false;
+
+	for (int i = 0; i < NFT_FOREIGN_COUNT; i++)
+		touched |= r->touched_foreign[i];
+	if (touched)
+		*r->refused = '\0';
+	for (int i = 0; i < NFT_FOREIGN_COUNT; i++)
+		look_at_foreign(r, (enum nft_foreign_chain)i);
+}
+
+/* Chains that an administrator lets drop what they do not accept are named. */
+static void look_at_hooks(struct rules *r)
+{
+	char chains[200];
+
+	if (!r->touched_hooks)
+		return;
+	r->touched_hooks = false;
+	*r->blockers = '\0';
+	if (r->policy.forward && nft_foreign_blockers(chains, sizeof(chains)))
+		(void)snprintf(r->blockers, sizeof(r->blockers),
+			       "nftables drops forwarded packets by policy in %s: its owner must "
+			       "accept those of pods there",
+			       chains);
+}
+
+/* iptables-legacy filters beside nftables: forwarded packets must be accepted in both. */
+static void look_at_legacy(struct rules *r, enum ip_family f)
+{
+	struct keeper *k = &r->home[f].legacy;
+	struct policy forward = r->policy;
+
+	if (k->ipt || !iptables_legacy_in_use(f))
+		return;
+	forward.masquerade = false;
+	rules_start_keeper(r, k, rules_wants(r, f) && r->policy.forward ? &forward : NULL);
+}
+
+static void drop_table(struct rules *r, enum ip_family f)
+{
+	struct home *h = &r->home[f];
+	bool removed = false;
+	struct err err;
+
+	free(h->listing);
+	h->listing = NULL;
+	h->has_table = false;
+	if (nft_table_remove(f, &removed, &err))
+		log_debug(1, "Removing nftables table %s: %s", nft_table_name(f), err.text);
+	else if (removed)
+		rules_log_removal(r, "nftables table", nft_table_name(f));
+}
+
+static void clear_elsewhere(struct rules *r, enum ip_family f)
+{
+	struct home *h = &r->home[f];
+	bool changed = false;
+	struct err err;
+
+	if (h->cleared)
+		return;
+	h->cleared = true;
+	if (rules_by_iptables(r, f) || !rules_wants(r, f))
+		drop_table(r, f);
+	if (rules_by_iptables(r, f) && r->default_variant == DEFAULT_IS_NFT)
+		return;
+	if (nft_foreign_sweep(f, &changed, &err))
+		log_debug(1, "Clearing iptables rules in nftables, %s: %s", ip_family_name(f),
+			  err.text);
+	else if (changed)
+		rules_log_removal(r, "our rules from iptables,", ip_family_name(f));
+}
+
+void rules_look_elsewhere(struct rules *r)
+{
+	look_at_all_foreign(r);
+	look_at_hooks(r);
+	IP_FOREACH_FAMILY (f) {
+		if (!rules_is_home(r, f))
+			continue;
+		if (!rules_by_iptables(r, f))
+			rules_stop_keeper(&r->home[f].keeper);
+		clear_elsewhere(r, f);
+		if (!rules_by_iptables(r, f) || r->default_variant == DEFAULT_IS_NFT)
+			look_at_legacy(r, f);
+	}
+}

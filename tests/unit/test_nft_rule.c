@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_nft_rule.c - comments of rules that iptables-nft made, as Linux encodes them */
+#include "kernel/nft_rule.h"
+
+#include "base/mem.h"
+#include "messages.h"
+
+#include <arpa/inet.h>
+#include <endian.h>
+#include <errno.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nf_tables_compat.h>
+#include <linux/netfilter/nfnetlink.h>
+
+static char buf[2 * NETLINK_MESSAGE_MAX] __attribute__((aligned(8)));
+
+static struct nlattr *put_expr(struct nlmsghdr *msg, const char *name)
+{
+	struct nlattr *expr = mnl_attr_nest_start(msg, NFTA_LIST_ELEM);
+
+	mnl_attr_put_strz(msg, NFTA_EXPR_NAME, name);
+	return expr;
+}
+
+/* nf_tables_fill_rule_info() of a rule with a counter and a match @match, whose data are
+ * @size bytes at @info. */
+static struct nlmsghdr *rule_message(const char *match, const char *info, size_t size)
+{
+	struct nlmsghdr *msg = mnl_nlmsg_put_header(memset(buf, 0, sizeof(buf)));
+	struct nlattr *list, *expr, *data;
+	struct nfgenmsg *nfg;
+
+	msg->nlmsg_type = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWRULE;
+	nfg = mnl_nlmsg_put_extra_header(msg, sizeof(*nfg));
+	nfg->nfgen_family = NFPROTO_IPV4;
+	mnl_attr_put_strz(msg, NFTA_RULE_TABLE, "nat");
+	mnl_attr_put_strz(msg, NFTA_RULE_CHAIN, "POSTROUTING");
+	mnl_attr_put_u64(msg, NFTA_RULE_HANDLE, htobe64(0x100000007));
+	list = mnl_attr_nest_start(msg, NFTA_RULE_EXPRESSIONS);
+	expr = put_expr(msg, "counter");
+	mnl_attr_nest_end(msg, expr);
+	expr = put_expr(msg, "match");
+	data = mnl_attr_nest_start(msg, NFTA_EXPR_DATA);
+	mnl_attr_put_strz(msg, NFTA_MATCH_NAME, match);
+	mnl_attr_put_u32(msg, NFTA_MATCH_REV, 0);
+	mnl_attr_put(msg, NFTA_MATCH_INFO, size, info);
+	mnl_attr_nest_end(msg, data);
+	mnl_attr_nest_end(msg, expr);
+	mnl_attr_nest_end(msg, list);
+	return msg;
+}
+
+static void test_comment(void **state)
+{
+	char info[NFT_RULE_COMMENT_MAX] = "flanneld masq", comment[NFT_RULE_COMMENT_MAX];
+	uint64_t handle;
+
+	(void)state;
+	assert_int_equal(nft_rule_parse_comment(rule_message("comment", info, sizeof(info)),
+						&handle, comment),
+			 0);
+	assert_true(handle == 0x100000007);
+	assert_string_equal(comment, "flanneld masq");
+	/* Without an end. */
+	memset(info, 'x', sizeof(info));
+	assert_int_equal(nft_rule_parse_comment(rule_message("comment", info, 5), &handle, comment),
+			 0);
+	assert_string_equal(comment, "xxxxx");
+	assert_int_equal(nft_rule_parse_comment(rule_message("comment", info, sizeof(info)),
+						&handle, comment),
+			 0);
+	assert_int_equal(strlen(comment), sizeof(comment) - 1);
+}
+
+static void test_others(void **state)
+{
+	char comment[NFT_RULE_COMMENT_MAX];
+	struct nlmsghdr *msg;
+	uint64_t handle;
+
+	(void)state;
+	assert_int_equal(nft_rule_parse_comment(rule_message("mark", "x", 1), &handle, comment),
+			 -ENOMSG);
+	msg = rule_message("comment", "x", 1);
+	msg->nlmsg_type = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWCHAIN;
+	assert_int_equal(nft_rule_parse_comment(msg, &handle, comment), -ENOMSG);
+	msg = nft_put_rule_dump(memset(buf, 0, sizeof(buf)), NFPROTO_IPV4, "nat", NULL);
+	msg->nlmsg_type = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWRULE;
+	assert_int_equal(nft_rule_parse_comment(msg, &handle, comment), -ENOMSG);
+}
+
+static void parse(const struct nlmsghdr *msg)
+{
+	char comment[NFT_RULE_COMMENT_MAX];
+	uint64_t handle;
+
+	if (!nft_rule_parse_comment(msg, &handle, comment))
+		assert_true(strnlen(comment, sizeof(comment)) < sizeof(comment));
+}
+
+static void test_hostile(void **state)
+{
+	(void)state;
+	messages_maul(rule_message("comment", "flanneld masq", 14), parse);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_comment),
+		cmocka_unit_test(test_others),
+		cmocka_unit_test(test_hostile),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
