@@ -217,7 +217,8 @@ static void change_world(const struct fixture *f, const char *script)
 /* The chains that the rules of FORWARD (or @base) go to, in order: "KUBE-FORWARD DROP ". */
 static char *targets_of(const struct fixture *f, const char *base)
 {
-	return output_of("%s-save | sed -n 's/^-A %s .*-j //p' | tr '\\n' ' '", f->tool, base);
+	return output_of("%s-save | sed -n 's/^-A %s .*-j \\([^ ]*\\).*/\\1/p' | tr '\\n' ' '",
+			 f->tool, base);
 }
 
 #define JUMP "FORWARD -m comment --comment 'flanneld forward' -j FLANNEL-FWD"
