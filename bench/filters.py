@@ -69,12 +69,14 @@ class Nft:
         Nft.lib.nft_ctx_output_set_flags(self.ctx, STATELESS | HANDLES)
         listing = self.run("list table " + table)
         Nft.lib.nft_ctx_output_set_flags(self.ctx, STATELESS)
-        found = re.findall(r"chain (\S+) {|# handle (\d+)$", listing, re.MULTILINE)
         chain, rules = "", []
-        for name, handle in found:
-            chain = name or chain
-            if handle:
-                rules.append((chain, int(handle)))
+        for line in listing.splitlines():
+            head = re.match(r"\s*chain (\S+) {", line)
+            rule = re.search(r" # handle (\d+)$", line)
+            if head:
+                chain = head[1]
+            elif rule and chain:
+                rules.append((chain, int(rule[1])))
         return rules
 
     def close(self):
@@ -189,6 +191,10 @@ class Host:
         if done.returncode:
             raise world.Failure("%s: %s" % (" ".join(args[:6]), done.stderr.strip()[:300]))
         return done.stdout
+
+    def popen(self, *args):
+        with self.ns.entered():
+            return subprocess.Popen(args, env=self.env)
 
     def timed(self, *args, text=None):
         """(wall time, CPU time of the process) in ns."""
