@@ -55,6 +55,10 @@ class Keeper:
         self.config()
         (host or self.h1).start_flanneld(*FLAGS, *more, env=self.tools.env, **kwargs)
 
+    def restart(self, host=None):
+        (host or self.h1).stop_flanneld()
+        self.start_flanneld(host)
+
     def close(self):
         self.site.close()
 
@@ -141,22 +145,24 @@ def _chains(lines):
         if line.startswith("*"):
             table = line[1:]
         elif line.startswith(":"):
-            found[f"{table} {line[1:]}"] = []
+            chain, policy = line[1:].split()
+            found[f"{table} {chain}"] = []
+            found[f"{table} {chain} policy"] = [policy]
         elif line.startswith("-A"):
-            chain = line.split()[1]
-            key = next(k for k in found if k.split()[:2] == [table, chain])
-            found[key].append(line)
+            found[f"{table} {line.split()[1]}"].append(line)
     return found
 
 
 def _nft_chains(host):
     """Tables that are not iptables-nft's, nor peer filters."""
-    found, table = {}, None
+    found, table, chain = {}, None, None
     for line in host.run("nft", "-s", "list", "ruleset").stdout.splitlines():
         if line.startswith("table "):
             table = line[6:].rstrip(" {")
             if table.split()[1] in ("filter", "nat", "mangle") or "weft-flannel" in table:
                 table = None
+            else:
+                chain = table
         elif table and line.strip() not in ("", "}"):
             if line.strip().startswith("chain "):
                 chain = f"{table} {line.split()[1]}"
