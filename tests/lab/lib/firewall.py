@@ -218,3 +218,64 @@ def by_hand(host, mode, tools, nets, keep=(), wrong=None):
             for side in ("-d", "-s"):
                 tools.iptables(host, v6, "-I", "FORWARD", side, net, "-m", "comment",
                                "--comment", FORWARD, "-j", "ACCEPT")
+
+
+# -- what flannel itself leaves behind -------------------------------------------------
+
+def original_iptables(net, sub, v6=False):
+    """flannel 0.12 to 0.28: chains, and jumps behind everybody else's."""
+    multicast = MULTICAST[v6]
+    rules = [
+        "-m mark --mark 0x4000/0x4000 {} -j RETURN", f"-s {sub} -d {net} {{}} -j RETURN",
+        f"-s {net} -d {sub} {{}} -j RETURN", f"! -s {net} -d {sub} {{}} -j RETURN",
+        f"-s {net} ! -d {multicast} {{}} -j MASQUERADE --random-fully",
+        f"! -s {net} -d {net} {{}} -j MASQUERADE --random-fully",
+    ]
+    masq = f'-m comment --comment "{MASQ}"'
+    forward = f'-m comment --comment "{FORWARD}"'
+    lines = ["*nat", ":FLANNEL-POSTRTG - [0:0]", f"-A POSTROUTING {masq} -j FLANNEL-POSTRTG"]
+    lines += [f"-A FLANNEL-POSTRTG {r.format(masq)}" for r in rules] + ["COMMIT"]
+    lines += ["*filter", ":FLANNEL-FWD - [0:0]", f"-A FORWARD {forward} -j FLANNEL-FWD",
+              f"-A FLANNEL-FWD -s {net} {forward} -j ACCEPT",
+              f"-A FLANNEL-FWD -d {net} {forward} -j ACCEPT", "COMMIT"]
+    return "\n".join(lines) + "\n"
+
+
+def original_v011(net, sub, v6=False):
+    """flannel before 0.12: no chain, no comment."""
+    return "\n".join([
+        "*nat",
+        f"-A POSTROUTING -s {net} -d {net} -j RETURN",
+        f"-A POSTROUTING -s {net} ! -d {MULTICAST[v6]} -j MASQUERADE --random-fully",
+        f"-A POSTROUTING ! -s {net} -d {sub} -j RETURN",
+        f"-A POSTROUTING ! -s {net} -d {net} -j MASQUERADE --random-fully",
+        "COMMIT", "*filter",
+        f"-A FORWARD -s {net} -j ACCEPT", f"-A FORWARD -d {net} -j ACCEPT", "COMMIT",
+    ]) + "\n"
+
+
+def original_nftables(net, sub, v6=False):
+    """flannel's own tables, with its rule 4 and its mark without a mask."""
+    ip, table = ("ip6", "ip6 flannel-ipv6") if v6 else ("ip", "ip flannel-ipv4")
+    return "\n".join([
+        f"table {table} {{", f'comment "rules for {table.split()[1]}"',
+        "chain forward { type filter hook forward priority filter; policy accept;",
+        'comment "chain to accept flannel traffic"',
+        f"{ip} saddr {net} accept", f"{ip} daddr {net} accept", "}",
+        "chain postrtg { type nat hook postrouting priority srcnat; policy accept;",
+        'comment "chain to manage traffic masquerading by flannel"',
+        "meta mark 0x4000 return", f"{ip} saddr {sub} {ip} daddr {net} return",
+        f"{ip} saddr {net} {ip} daddr {sub} return", f"{ip} saddr != {sub} {ip} daddr {net} return",
+        f"{ip} saddr {net} {ip} daddr != {MULTICAST[v6]} masquerade fully-random",
+        f"{ip} saddr != {net} {ip} daddr {net} masquerade fully-random", "}", "}",
+    ]) + "\n"
+
+
+def lay_original(host, tools, nets, layout):
+    """layout: "iptables", "v0.11" or "nftables"."""
+    for v6, (net, sub) in nets.items():
+        if layout == "nftables":
+            host.run("nft", "-f", "-", input=original_nftables(net, sub, v6))
+        else:
+            make = original_iptables if layout == "iptables" else original_v011
+            tools.restore(host, v6, make(net, sub, v6))

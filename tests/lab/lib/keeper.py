@@ -24,6 +24,7 @@ class Keeper:
         self.lab, self.mode, self.others = lab, mode, others
         self.tools = tools or Tools(lab, LEGACY if mode == LEGACY else NFT)
         self.site = Site(make)
+        self.network = "10.5.0.0/16"
         self.h1 = self.site.h1
 
     def start(self):
@@ -36,17 +37,18 @@ class Keeper:
         self.site.topo.wait_meshed()
         return self
 
-    def lay(self):
-        for host in self.site.topo:
+    def lay(self, *hosts):
+        """Rules of others, and no others, on those hosts (default: all)."""
+        for host in hosts or self.site.topo:
             firewall.wipe(self.lab, host)
             words = self.site.words(host)
             for name in ["workload.rules", *self.others]:
                 firewall.load(host, self.tools, name, words)
 
-    def config(self, mode=None, network="10.5.0.0/16"):
+    def config(self, mode=None):
         self.mode = mode or self.mode
         self.site.topo.store.write_config({
-            "Network": network, "EnableIPv6": True, "IPv6Network": "fc00:5::/48",
+            "Network": self.network, "EnableIPv6": True, "IPv6Network": "fc00:5::/48",
             "Backend": {"Type": "vxlan"}, "EnableNFTables": self.mode == NFTABLES,
             "nonMasqueradeCIDRs": self.site.keep,
         })
