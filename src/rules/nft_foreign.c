@@ -242,15 +242,17 @@ int nft_foreign_plan(enum nft_foreign_chain which, const char *json, size_t len,
 
 /* One attempt: look, decide, act. */
 static int ensure_once(const struct place *place, const char *object, const struct policy *policy,
-		       bool *ret_changed, struct err *err)
+		       enum nft_foreign_outcome *ret_outcome, struct err *err)
 {
 	_cleanup_free_ char *json = NULL, *commands = NULL;
 	_cleanup_json_ json_t *root = NULL;
 	json_t *list;
 	int code = nft_list_json(object, &json, err);
 
-	if (code == -ENOENT)
+	if (code == -ENOENT) {
+		*ret_outcome = NFT_FOREIGN_ABSENT;
 		return 0;
+	}
 	if (!code)
 		code = nft_listing_read(json, strlen(json), &root, &list, err);
 	if (!code)
@@ -260,23 +262,23 @@ static int ensure_once(const struct place *place, const char *object, const stru
 		return code;
 	commands = plan(place, list, policy);
 	code = *commands ? nft_run(commands, err) : 0;
-	*ret_changed = !code && *commands;
+	*ret_outcome = *commands ? NFT_FOREIGN_CHANGED : NFT_FOREIGN_INTACT;
 	return code;
 }
 
-int nft_foreign_ensure(enum nft_foreign_chain which, const struct policy *policy, bool *ret_changed,
-		       struct err *err)
+int nft_foreign_ensure(enum nft_foreign_chain which, const struct policy *policy,
+		       enum nft_foreign_outcome *ret_outcome, struct err *err)
 {
+	enum nft_foreign_outcome outcome = NFT_FOREIGN_ABSENT;
 	char object[64];
-	bool changed = false;
 	int code = -ENOENT;
 
 	(void)snprintf(object, sizeof(object), "chain %s", nft_foreign_name(which));
 	for (int i = 0; i < TRIES && code == -ENOENT; i++)
-		code = ensure_once(&places[which], object, policy, &changed, err);
+		code = ensure_once(&places[which], object, policy, &outcome, err);
 	if (code)
 		return err_wrap(err, code, "chain %s", nft_foreign_name(which));
-	*ret_changed = changed;
+	*ret_outcome = outcome;
 	return 0;
 }
 

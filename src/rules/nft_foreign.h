@@ -31,10 +31,15 @@ const char *nft_foreign_name(enum nft_foreign_chain which);
 int nft_foreign_plan(enum nft_foreign_chain which, const char *json, size_t len,
 		     const struct policy *policy, char **ret_commands, struct err *err);
 
-/* Lists the chain and does that. A chain that does not exist is success.
- * *@ret_changed: whether anything was done. */
-int nft_foreign_ensure(enum nft_foreign_chain which, const struct policy *policy, bool *ret_changed,
-		       struct err *err);
+enum nft_foreign_outcome {
+	NFT_FOREIGN_ABSENT, /* there is no such chain */
+	NFT_FOREIGN_INTACT,
+	NFT_FOREIGN_CHANGED, /* made right */
+};
+
+/* Lists the chain and does that. */
+int nft_foreign_ensure(enum nft_foreign_chain which, const struct policy *policy,
+		       enum nft_foreign_outcome *ret_outcome, struct err *err);
 
 /* From what `nft -j -a list table` prints of iptables-nft's `nat` or `filter` table to the
  * commands that remove all of ours from it, in one transaction; "" for nothing. Pure;

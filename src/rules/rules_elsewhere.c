@@ -45,17 +45,18 @@ static void log_foreign(struct rules *r, enum nft_foreign_chain which, bool want
 
 static void look_at_foreign(struct rules *r, enum nft_foreign_chain which)
 {
-	bool ours, wanted = belongs_into(r, which, &ours), changed = false, touched;
+	bool ours, wanted = belongs_into(r, which, &ours), touched;
+	enum nft_foreign_outcome outcome;
 	struct err err;
 
 	touched = r->touched_foreign[which];
 	r->touched_foreign[which] = false;
 	if (!touched || !ours)
 		return;
-	if (!nft_foreign_ensure(which, wanted ? &r->policy : NULL, &changed, &err)) {
-		if (changed)
+	if (!nft_foreign_ensure(which, wanted ? &r->policy : NULL, &outcome, &err)) {
+		if (outcome == NFT_FOREIGN_CHANGED)
 			log_foreign(r, which, wanted);
-		r->foreign[which] = wanted && (changed || r->foreign[which]);
+		r->foreign[which] = wanted && outcome != NFT_FOREIGN_ABSENT;
 	} else if (wanted) {
 		(void)snprintf(r->refused, sizeof(r->refused),
 			       "nftables chain %s may drop packets of pods, and refuses our rules: "

@@ -37,12 +37,12 @@ static bool have_docker(const char *restore)
 
 static bool ensure(enum nft_foreign_chain which, const struct policy *policy)
 {
-	bool changed = false;
+	enum nft_foreign_outcome outcome;
 	struct err err;
 
-	if (nft_foreign_ensure(which, policy, &changed, &err))
+	if (nft_foreign_ensure(which, policy, &outcome, &err))
 		fail_msg("%s", err.text);
-	return changed;
+	return outcome == NFT_FOREIGN_CHANGED;
 }
 
 /* The chain as iptables-nft sees it: it must be able to, whatever we have put there. */

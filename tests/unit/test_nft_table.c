@@ -140,6 +140,14 @@ static void test_failure_changes_nothing(void **state)
 	assert_true(nft_table_is_intact(IP_V4, listing));
 }
 
+#define ACCEPT_RULE(side)                                                                          \
+	"add rule ip flannel-ipv4 forward ip " side " 10.5.0.0/16 counter accept comment "         \
+	"\\\"flanneld forward\\\""
+#define DOUBLED ACCEPT_RULE("daddr")
+#define MOVED                                                                                      \
+	ACCEPT_RULE("saddr")                                                                       \
+	"; delete rule ip flannel-ipv4 forward handle $(handle 'ip saddr.*accept')"
+
 static void test_every_change_is_seen(void **state)
 {
 	static const char *const changes[] = {
@@ -148,12 +156,9 @@ static void test_every_change_is_seen(void **state)
 		"add rule ip flannel-ipv4 postrtg counter accept",
 		"insert rule ip flannel-ipv4 forward counter drop",
 		/* Doubled. */
-		"add rule ip flannel-ipv4 forward ip daddr 10.5.0.0/16 counter accept comment "
-		"\\\"flanneld forward\\\"",
+		DOUBLED,
 		/* Another order. */
-		"add rule ip flannel-ipv4 forward ip saddr 10.5.0.0/16 counter accept comment "
-		"\\\"flanneld forward\\\"; delete rule ip flannel-ipv4 forward handle $(handle 'ip "
-		"saddr.*accept')",
+		MOVED,
 		"flush chain ip flannel-ipv4 postrtg",
 		"flush table ip flannel-ipv4",
 		"delete table ip flannel-ipv4",
