@@ -221,7 +221,7 @@ static bool runs(const char *pid)
 	file = fopen(path, "r");
 	if (!file)
 		return false;
-	(void)fread(text, 1, sizeof(text) - 1, file);
+	text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
 	(void)fclose(file);
 	return !strstr(text, ") Z ");
 }
