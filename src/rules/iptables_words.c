@@ -102,7 +102,7 @@ void iptables_explain_failure(const char *program, const char *ended, const char
 			       advice);
 }
 
-/* The number that is the fifth word; 0: none. */
+/* The fifth word of a line of /proc/locks; 0: no number. */
 static long fifth_number(const char *line)
 {
 	for (int i = 0; i < 4; i++) {

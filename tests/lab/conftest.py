@@ -56,10 +56,20 @@ _PROBES = {
            "nft add chain ip probe c '{ type nat hook postrouting priority 100; }'",
     "macvlan": "ip link add name p1 type veth peer name p2 && "
                "ip link add name probe link p1 type macvlan",
+    "iptables": "iptables-legacy -t nat -S && iptables-nft -t nat -S && ip6tables-legacy -t nat -S",
     "cc": "command -v cc",
     "setpriv": "command -v setpriv",
     "prlimit": "command -v prlimit",
     "etcd": "command -v etcd && command -v etcdctl && command -v openssl",
+    "iptables-nft": "command -v iptables-nft-save && iptables-nft -t nat -L && "
+                    "iptables-nft -A FORWARD -m conntrack --ctstate NEW -m addrtype "
+                    "--dst-type LOCAL -m comment --comment probe",
+    "iptables-legacy": "command -v iptables-legacy-save && iptables-legacy -t nat -L",
+    # What a container needs of this machine: namespaces within namespaces, a cgroup.
+    "docker": "command -v dockerd docker docker-init docker-proxy containerd runc busybox && "
+              "unshare -mpf --mount-proc mount -t tmpfs probe /run && "
+              "c=/sys/fs/cgroup && { [ ! -d $c/pids ] || c=$c/pids; } && "
+              "mkdir $c/weft-probe-$$ && rmdir $c/weft-probe-$$",
 }
 _known = {}
 
