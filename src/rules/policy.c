@@ -24,9 +24,11 @@ static void put(struct list *list, struct policy_decision decision)
 static struct policy_side in(const struct ip_net *net)
 {
 	/* Nobody's tool prints a prefix of no bits the way it was given: that is "any". */
-	struct policy_side any = {.except = false};
+	struct policy_side side = {.except = false};
 
-	return net->len ? (struct policy_side){.net = ip_net_base(net)} : any;
+	if (net->len)
+		side.net = ip_net_base(net);
+	return side;
 }
 
 static struct policy_side out_of(const struct ip_net *net)

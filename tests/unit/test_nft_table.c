@@ -140,6 +140,13 @@ static void test_failure_changes_nothing(void **state)
 	assert_true(nft_table_is_intact(IP_V4, listing));
 }
 
+#define ADD     "add rule ip flannel-ipv4 forward ip "
+#define ACCEPT  " 10.5.0.0/16 counter accept comment \\\"flanneld forward\\\""
+#define DOUBLED ADD "daddr" ACCEPT
+#define REORDERED                                                                                  \
+	ADD "saddr" ACCEPT                                                                         \
+	    "; delete rule ip flannel-ipv4 forward handle $(handle 'ip saddr.*accept')"
+
 static void test_every_change_is_seen(void **state)
 {
 	static const char *const changes[] = {
@@ -147,13 +154,8 @@ static void test_every_change_is_seen(void **state)
 		"delete rule ip flannel-ipv4 forward handle $(handle 'ip daddr.*accept')",
 		"add rule ip flannel-ipv4 postrtg counter accept",
 		"insert rule ip flannel-ipv4 forward counter drop",
-		/* Doubled. */
-		"add rule ip flannel-ipv4 forward ip daddr 10.5.0.0/16 counter accept comment "
-		"\\\"flanneld forward\\\"",
-		/* Another order. */
-		"add rule ip flannel-ipv4 forward ip saddr 10.5.0.0/16 counter accept comment "
-		"\\\"flanneld forward\\\"; delete rule ip flannel-ipv4 forward handle $(handle 'ip "
-		"saddr.*accept')",
+		(DOUBLED),
+		(REORDERED),
 		"flush chain ip flannel-ipv4 postrtg",
 		"flush table ip flannel-ipv4",
 		"delete table ip flannel-ipv4",
