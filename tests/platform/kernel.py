@@ -65,11 +65,19 @@ def flat(entries, *keys):
     return [tuple(entry.get(key) for key in keys) for entry in entries]
 
 
+def attributes(data):
+    """(type, value) of each netlink attribute."""
+    while len(data) >= ATTRIBUTE.size:
+        length, kind = ATTRIBUTE.unpack_from(data)
+        yield kind, data[ATTRIBUTE.size:length]
+        data = data[(length + 3) & ~3:]
+
+
 class Monitor:
     """A socket that has joined multicast groups, as the daemon's has."""
 
-    def __init__(self, *groups):
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    def __init__(self, *groups, bus=socket.NETLINK_ROUTE):
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, bus)
         self._socket.bind((0, 0))
         for group in groups:
             self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
@@ -81,8 +89,12 @@ class Monitor:
         self._socket.close()
 
     def queued(self):
-        """[(message type, destination address)] of what was notified so far. The kernel
-        notifies before it answers the request, so nothing has to be waited for."""
+        """[(message type, destination address)] of what was notified so far."""
+        return [(kind, self._destination(body)) for kind, body in self.messages()]
+
+    def messages(self):
+        """[(message type, body)]. The kernel notifies before it answers the request, so
+        nothing has to be waited for."""
         found = []
         while True:
             try:
@@ -91,16 +103,13 @@ class Monitor:
                 return found
             while data:
                 length, kind, _, _, _ = NLMSG_HEADER.unpack_from(data)
-                found.append((kind, self._destination(data[NLMSG_HEADER.size:length])))
+                found.append((kind, data[NLMSG_HEADER.size:length]))
                 data = data[(length + 3) & ~3:]
 
     @staticmethod
     def _destination(body):
-        attributes = body[BODY_LENGTH:]
-        while len(attributes) >= ATTRIBUTE.size:
-            length, kind = ATTRIBUTE.unpack_from(attributes)
-            if kind == RTA_DST and length in (8, 20):
-                family = socket.AF_INET if length == 8 else socket.AF_INET6
-                return socket.inet_ntop(family, attributes[ATTRIBUTE.size:length])
-            attributes = attributes[(length + 3) & ~3:]
+        for kind, value in attributes(body[BODY_LENGTH:]):
+            if kind == RTA_DST and len(value) in (4, 16):
+                family = socket.AF_INET if len(value) == 4 else socket.AF_INET6
+                return socket.inet_ntop(family, value)
         return None
