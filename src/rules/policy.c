@@ -131,7 +131,8 @@ bool policy_equal(const struct policy *a, const struct policy *b)
 
 bool policy_stands_before(const char *chain)
 {
-	static const char *const prefixes[] = {"KUBE-", "cali-", "CILIUM_", "WEAVE-NPC"};
+	static const char *const prefixes[] = {"KUBE-", "cali-", "CILIUM_", "WEAVE-NPC",
+					       "DOCKER-ISOLATION"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
 		if (!strncmp(chain, prefixes[i], strlen(prefixes[i])))

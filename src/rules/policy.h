@@ -62,6 +62,7 @@ size_t policy_forward(const struct policy *policy, enum ip_family family,
 bool policy_equal(const struct policy *a, const struct policy *b);
 
 /* Whether a jump to @chain may stand before ours where forwarded packets are filtered:
- * chains in which somebody decides about pods on purpose (an admin's DOCKER-USER,
- * kube-proxy's, network policies). Everything else that drops comes behind us. */
+ * chains in which somebody decides about pods on purpose (an admin's DOCKER-USER, Docker's
+ * that keeps its own bridges apart, kube-proxy's, network policies). Everything else that
+ * drops comes behind us. */
 bool policy_stands_before(const char *chain);

@@ -313,8 +313,8 @@ static void go_among_others(enum iptables_variant variant, enum ip_family family
 		const char *script, *forward, *postrouting;
 	} places[] = {
 		{":",
-		 "KUBE-PROXY-FIREWALL KUBE-FORWARD DOCKER-USER FLANNEL-FWD "
-		 "DOCKER-ISOLATION-STAGE-1 REJECT ",
+		 "KUBE-PROXY-FIREWALL KUBE-FORWARD DOCKER-USER DOCKER-ISOLATION-STAGE-1 "
+		 "FLANNEL-FWD REJECT ",
 		 "FLANNEL-POSTRTG KUBE-POSTROUTING MASQUERADE "},
 		{"$T -D " JUMP "; $T -A " JUMP, NULL, NULL},
 		{"$T -D " JUMP "; $T -I " JUMP, NULL, NULL},
