@@ -240,6 +240,8 @@ static void test_stands_before(void **state)
 		{"CILIUM_FORWARD", true},
 		{"WEAVE-NPC", true},
 		{"WEAVE-NPC-EGRESS", true},
+		{"DOCKER-ISOLATION-STAGE-1", true},
+		{"DOCKER-ISOLATION", true},
 		{"DOCKER-USERS", false},
 		{"DOCKER-FORWARD", false},
 		{"DOCKER", false},

@@ -165,14 +165,21 @@ class Docker:
         wait_until(check, 20, f"{self.host.name}: dockerd")
 
     def stop(self):
+        self.stop_all([self])
+
+    @staticmethod
+    def stop_all(dockers):
         """SIGTERM, as systemd does it; containers go on (--live-restore)."""
-        subprocess.run(self.argv("sh", "-c", "kill $(cat /run/docker.pid)"), check=True)
-        process, self.process = self.process, None
-        try:
-            assert process.wait(20) == 0, f"{self.host.name}: dockerd failed:\n{self.log_text()}"
-        except subprocess.TimeoutExpired:
-            self.close()
-            raise AssertionError(f"{self.host.name}: dockerd ignored SIGTERM") from None
+        for docker in dockers:
+            subprocess.run(docker.argv("sh", "-c", "kill $(cat /run/docker.pid)"), check=True)
+        for docker in dockers:
+            process, docker.process = docker.process, None
+            try:
+                code = process.wait(20)
+            except subprocess.TimeoutExpired:
+                docker.close()
+                raise AssertionError(f"{docker.host.name}: dockerd ignored SIGTERM") from None
+            assert code == 0, f"{docker.host.name}: dockerd failed:\n{docker.log_text()}"
 
     def log_text(self):
         with open(self.log_path, encoding="utf-8", errors="replace") as f:
