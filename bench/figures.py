@@ -45,8 +45,8 @@ class Bench:
     def daemon(self, ns, store, *flags, **more):
         return world.Daemon(self.binary, ns, store, self.scratch, *flags, **more)
 
-    def store(self, n_peers):
-        return world.fill_store(self.scratch.new("store"), n_peers)
+    def store(self, n_peers, **more):
+        return world.fill_store(self.scratch.new("store"), n_peers, **more)
 
 
 def ms(ns):

@@ -224,8 +224,8 @@ class Requests:
 class Monitor:
     """Notifications with the time at which this process read them."""
 
-    def __init__(self, groups=GROUPS):
-        self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+    def __init__(self, groups=GROUPS, protocol=0):
+        self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
         enlarge(self.socket, 64 << 20)
         self.socket.bind((0, groups))
 

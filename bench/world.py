@@ -192,14 +192,15 @@ class Peer:
         ]
 
 
-def network_config(network=NETWORK, subnet_min="10.240.0.0"):
+def network_config(network=NETWORK, subnet_min="10.240.0.0", nftables=False):
     return (
-        '{"Network":"%s","SubnetLen":24,"SubnetMin":"%s","Backend":{"Type":"vxlan"}}'
-        % (network, subnet_min)
+        '{"Network":"%s","SubnetLen":24,"SubnetMin":"%s","EnableNFTables":%s,'
+        '"Backend":{"Type":"vxlan"}}'
+        % (network, subnet_min, "true" if nftables else "false")
     )
 
 
-def fill_store(path, n_peers, network=NETWORK):
+def fill_store(path, n_peers, network=NETWORK, nftables=False):
     """A store directory with the records of so many peers; our own will come beside them,
     outside of where theirs are."""
     subnets = path / "subnets"
@@ -207,7 +208,7 @@ def fill_store(path, n_peers, network=NETWORK):
     for i in range(n_peers):
         peer = Peer(i)
         (subnets / peer.key).write_text(peer.record())
-    (path / "config").write_text(network_config(network))
+    (path / "config").write_text(network_config(network, nftables=nftables))
     return path
 
 
@@ -222,7 +223,8 @@ class Daemon:
 
     running = []
 
-    def __init__(self, binary, ns, store, scratch, *flags, timeout_s=120, gate=None):
+    def __init__(self, binary, ns, store, scratch, *flags, timeout_s=120, gate=None,
+                 env=None):
         self.ns = ns
         self.dir = scratch.new("daemon")
         self.memory_peak_kb = 0
@@ -236,7 +238,7 @@ class Daemon:
                 "--state-dir=%s" % (self.dir / "state"), "--healthz-port=0", *flags]
         if gate is not None:
             args = gated(*args)
-        env = dict(os.environ, NOTIFY_SOCKET=str(self.dir / "notify"))
+        env = dict(os.environ, **(env or {}), NOTIFY_SOCKET=str(self.dir / "notify"))
         with open(self.log, "wb") as log, ns.entered():
             begin = time.monotonic_ns()
             # pylint: disable=consider-using-with

@@ -64,7 +64,7 @@ static int lock_network(struct node *node, const struct netconf *conf, struct er
 {
 	const struct ip_net *network = &conf->range[conf->enabled[IP_V4] ? IP_V4 : IP_V6].network;
 	char text[IP_NET_STRLEN], name[IP_NET_STRLEN + 16];
-	int fd, code;
+	int fd = -1, code;
 
 	if (node->network_lock >= 0 && ip_net_equal(network, &node->locked_network))
 		return 0;

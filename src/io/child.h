@@ -33,8 +33,8 @@ struct child_events {
 
 struct child;
 
-/* Starts @argv[0] (with a slash: that file), searched in PATH and then in the system's sbin and bin directories,
- * with the daemon's environment and LC_ALL=C. @input may be NULL; it is copied.
+/* Starts @argv[0] (with a slash: that file), searched in PATH and then in the system's sbin and bin
+ * directories, with the daemon's environment and LC_ALL=C. @input may be NULL; it is copied.
  * @timeout_ms: after that it is killed. -ENOENT: no such program; other -errno. */
 int child_start(struct loop *loop, const char *const argv[], const char *input, int timeout_ms,
 		const struct child_events *events, struct child **ret_child, struct err *err);

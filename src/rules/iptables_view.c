@@ -80,6 +80,16 @@ static bool next_word(const char **cursor, char buf[WORD_MAX])
 	return true;
 }
 
+/* The name of a chain, which is never quoted. */
+static void take_chain(const char **cursor, char buf[WORD_MAX])
+{
+	const char *name = *cursor + strspn(*cursor, " ");
+	const size_t len = strcspn(name, " ");
+
+	(void)snprintf(buf, WORD_MAX, "%.*s", (int)len, name);
+	*cursor = name + len;
+}
+
 static bool is_our_comment(const char *comment)
 {
 	return !strcmp(comment, POLICY_MASQUERADE_COMMENT) ||
@@ -92,33 +102,28 @@ static bool is_old_target(const char *target)
 	       !strcmp(target, "ACCEPT");
 }
 
-/* @line begins with "-A ". False when it makes no sense. */
-static bool parse_rule(const char *line, struct rule *ret_rule)
+/* @line begins with "-A ". What makes no sense in it is still a rule, and has its place. */
+static struct rule parse_rule(const char *line)
 {
 	struct rule rule = {.plain = true};
 	const char *cursor = line + 3;
 	char word[WORD_MAX], value[WORD_MAX];
 
-	if (!next_word(&cursor, rule.chain))
-		return false;
+	take_chain(&cursor, rule.chain);
 	while (next_word(&cursor, word)) {
 		if (!strcmp(word, "!") || !strcmp(word, "--random-fully"))
 			continue;
-		if (!strcmp(word, "-j") || !strcmp(word, "-g")) {
-			if (!next_word(&cursor, *rule.target ? value : rule.target))
-				return false;
-		} else if (!strcmp(word, "-s") || !strcmp(word, "-d")) {
-			if (!next_word(&cursor, value))
-				return false;
-		} else if (!strcmp(word, "--comment")) {
+		if (!strcmp(word, "-j") || !strcmp(word, "-g"))
+			(void)next_word(&cursor, *rule.target ? value : rule.target);
+		else if (!strcmp(word, "-s") || !strcmp(word, "-d"))
+			(void)next_word(&cursor, value);
+		else if (!strcmp(word, "--comment"))
 			rule.commented |= next_word(&cursor, value) && is_our_comment(value);
-		} else {
+		else
 			rule.plain = false;
-		}
 	}
 	rule.plain = rule.plain && !rule.commented && is_old_target(rule.target);
-	*ret_rule = rule;
-	return true;
+	return rule;
 }
 
 /* -- feeding ----------------------------------------------------------------------------- */
@@ -166,12 +171,9 @@ static void feed_rule(struct iptables_view *view, const char *line)
 {
 	const struct iptables_names *names = &iptables_names[view->table];
 	struct iptables_part *part = &view->part[view->table];
-	struct rule rule;
-	bool jumps;
+	const struct rule rule = parse_rule(line);
+	const bool jumps = !strcmp(rule.target, names->chain);
 
-	if (!parse_rule(line, &rule))
-		return;
-	jumps = !strcmp(rule.target, names->chain);
 	if (!strcmp(rule.chain, names->chain))
 		add_rule(part, line);
 	else if (!strcmp(rule.chain, names->base))
@@ -200,13 +202,15 @@ void iptables_view_feed(struct iptables_view *view, const char *line)
 	}
 	if (view->table < 0)
 		return;
-	if (!strcmp(line, "COMMIT"))
+	if (!strcmp(line, "COMMIT")) {
 		view->table = -1;
-	else if (!strncmp(line, "-A ", 3))
+	} else if (!strncmp(line, "-A ", 3)) {
 		feed_rule(view, line);
-	else if (*line == ':' && next_word(&cursor, name) &&
-		 !strcmp(name, iptables_names[view->table].chain))
-		view->part[view->table].has_chain = true;
+	} else if (*line == ':') {
+		take_chain(&cursor, name);
+		view->part[view->table].has_chain |=
+			!strcmp(name, iptables_names[view->table].chain);
+	}
 }
 
 /* -- comparing --------------------------------------------------------------------------- */

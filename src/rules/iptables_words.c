@@ -102,6 +102,16 @@ void iptables_explain_failure(const char *program, const char *ended, const char
 			       advice);
 }
 
+/* The fifth word of a line of /proc/locks; 0: no number. */
+static long fifth_number(const char *line)
+{
+	for (int i = 0; i < 4; i++) {
+		line += strspn(line, " ");
+		line += strcspn(line, " ");
+	}
+	return strtol(line, NULL, 10);
+}
+
 /* Who holds a lock on the file @st, as /proc/locks says; 0: nobody that we can see. */
 static pid_t find_holder(const struct stat *st, bool *ret_held)
 {
@@ -122,7 +132,8 @@ static pid_t find_holder(const struct stat *st, bool *ret_held)
 		if (!strstr(line, file) || strstr(line, "->"))
 			continue;
 		*ret_held = true;
-		if (sscanf(line, "%*s %*s %*s %*s %ld", &pid) == 1 && pid > 0)
+		pid = fifth_number(line);
+		if (pid > 0)
 			return (pid_t)pid;
 	}
 	return 0;

@@ -1,17 +1,76 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* nft.c - nftables by text */
+/* nft.c - nftables by text
+ *
+ * One context of libnftables is kept for the life of the process, because of its socket:
+ * closing one waits until the kernel has freed what was deleted (nft_rcv_nl_event()), some
+ * 8 to 30 ms, while a command takes less than one. It belongs to the network namespace
+ * that it was made in. What it has read is dropped after each command: nothing stale is
+ * looked at, and the rules of others take no memory.
+ */
 #include "rules/nft.h"
 
 #include "base/mem.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/netlink.h>
 #include <nftables/libnftables.h>
 #include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 
-static void free_context(struct nft_ctx **nft)
+static struct {
+	struct nft_ctx *nft;
+	ino_t namespace;
+} kept;
+
+/* 0 where /proc tells nothing. */
+static ino_t current_namespace(void)
 {
-	if (*nft)
-		nft_ctx_free(*nft);
+	struct stat st;
+
+	return stat("/proc/thread-self/ns/net", &st) ? 0 : st.st_ino;
+}
+
+static void drop_context(void)
+{
+	if (kept.nft)
+		nft_ctx_free(kept.nft);
+	kept.nft = NULL;
+}
+
+/* libnftables lets programs that we start inherit its socket. It says nowhere which that
+ * is; it is the first that it opens, where @fd was free. */
+static void keep_from_children(int fd)
+{
+	int protocol;
+	socklen_t len = sizeof(protocol);
+
+	if (!getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) &&
+	    protocol == NETLINK_NETFILTER)
+		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
+/* NULL: libnftables cannot start. */
+static struct nft_ctx *get_context(void)
+{
+	ino_t namespace = current_namespace();
+	int fd;
+
+	if (kept.nft && kept.namespace == namespace)
+		return kept.nft;
+	drop_context();
+	fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	if (fd >= 0)
+		(void)close(fd);
+	kept.nft = nft_ctx_new(NFT_CTX_DEFAULT);
+	kept.namespace = namespace;
+	if (kept.nft) {
+		keep_from_children(fd);
+		(void)nft_ctx_buffer_error(kept.nft);
+		(void)nft_ctx_buffer_output(kept.nft);
+	}
+	return kept.nft;
 }
 
 /* What there is not is told in words: of errno libnftables leaves whatever came last. */
@@ -20,23 +79,38 @@ static int complaint_code(const char *complaint)
 	return strstr(complaint, strerror(ENOENT)) ? -ENOENT : -EINVAL;
 }
 
+/* libnftables forgets what it has read of the kernel when a command fails. Reading the
+ * buffers empties them. */
+static void forget(struct nft_ctx *nft)
+{
+	(void)nft_run_cmd_from_buffer(nft, "?");
+	(void)nft_ctx_get_error_buffer(nft);
+	(void)nft_ctx_get_output_buffer(nft);
+}
+
 static int run(const char *commands, unsigned output_flags, char **ret_text, struct err *err)
 {
-	_cleanup_(free_context) struct nft_ctx *nft = nft_ctx_new(NFT_CTX_DEFAULT);
-	const char *complaint;
+	struct nft_ctx *nft = get_context();
+	const char *complaint, *text;
+	int code;
 
 	if (!nft)
 		return err_set(err, -ENOMEM, "libnftables cannot start");
 	nft_ctx_output_set_flags(nft, output_flags);
-	(void)nft_ctx_buffer_error(nft);
-	(void)nft_ctx_buffer_output(nft);
-	if (nft_run_cmd_from_buffer(nft, commands)) {
-		complaint = nft_ctx_get_error_buffer(nft);
-		return err_set(err, complaint_code(complaint), "nftables: %.*s",
+	code = nft_run_cmd_from_buffer(nft, commands);
+	complaint = nft_ctx_get_error_buffer(nft);
+	text = nft_ctx_get_output_buffer(nft);
+	if (code) {
+		code = err_set(err, complaint_code(complaint), "nftables: %.*s",
 			       (int)strcspn(complaint, "\n"), complaint);
+		/* Whatever else has failed, the next command begins with another socket. */
+		if (code != -ENOENT)
+			drop_context();
+		return code;
 	}
 	if (ret_text)
-		*ret_text = mem_strdup(nft_ctx_get_output_buffer(nft));
+		*ret_text = mem_strdup(text);
+	forget(nft);
 	return 0;
 }
 

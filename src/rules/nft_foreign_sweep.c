@@ -8,6 +8,7 @@
 #include "rules/nft_listing.h"
 
 #include <errno.h>
+#include <linux/netfilter/nf_tables.h>
 #include <stdio.h>
 
 /* Somebody else may change the table between our look at it and our command. */
@@ -23,7 +24,7 @@ static bool is_nameable(const char *name)
 	static const char rest[] =
 		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789-.";
 
-	return *name && strspn(name, first) && !name[strspn(name, rest)];
+	return strspn(name, first) && !name[strspn(name, rest)] && strlen(name) < NFT_NAME_MAXLEN;
 }
 
 static bool is_our_chain(const char *name)

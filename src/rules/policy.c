@@ -24,9 +24,11 @@ static void put(struct list *list, struct policy_decision decision)
 static struct policy_side in(const struct ip_net *net)
 {
 	/* Nobody's tool prints a prefix of no bits the way it was given: that is "any". */
-	struct policy_side any = {.except = false};
+	struct policy_side side = {.except = false};
 
-	return net->len ? (struct policy_side){.net = ip_net_base(net)} : any;
+	if (net->len)
+		side.net = ip_net_base(net);
+	return side;
 }
 
 static struct policy_side out_of(const struct ip_net *net)
@@ -131,7 +133,9 @@ bool policy_equal(const struct policy *a, const struct policy *b)
 
 bool policy_stands_before(const char *chain)
 {
-	static const char *const prefixes[] = {"KUBE-", "cali-", "CILIUM_", "WEAVE-NPC"};
+	/* Docker's isolation drops between its own bridges and nothing else. */
+	static const char *const prefixes[] = {"KUBE-", "cali-", "CILIUM_", "WEAVE-NPC",
+					       "DOCKER-ISOLATION-"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
 		if (!strncmp(chain, prefixes[i], strlen(prefixes[i])))

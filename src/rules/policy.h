@@ -63,5 +63,6 @@ bool policy_equal(const struct policy *a, const struct policy *b);
 
 /* Whether a jump to @chain may stand before ours where forwarded packets are filtered:
  * chains in which somebody decides about pods on purpose (an admin's DOCKER-USER,
- * kube-proxy's, network policies). Everything else that drops comes behind us. */
+ * kube-proxy's, network policies, Docker's isolation of its networks). Everything else that drops
+ * comes behind us. */
 bool policy_stands_before(const char *chain);

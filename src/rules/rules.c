@@ -259,6 +259,8 @@ static void look(void *userdata)
 {
 	struct rules *r = userdata;
 
+	r->look_is_urgent = false;
+	r->added_ms = 0;
 	if (!r->has_want)
 		return;
 	ask_version(r);

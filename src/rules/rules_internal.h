@@ -56,7 +56,10 @@ struct rules {
 	/* What notifications have touched since the last look. */
 	bool touched_table[IP_FAMILY_COUNT], touched_iptables[IP_FAMILY_COUNT];
 	bool touched_foreign[NFT_FOREIGN_COUNT], touched_hooks;
-	bool touched;     /* any of these in the transaction that is being read */
+	bool touched; /* any of these in the transaction that is being read */
+	bool lost;    /* something was removed, or is of our own table */
+	bool look_is_urgent;
+	int64_t added_ms; /* since when only additions are waited for; 0: none */
 	char culprit[64]; /* who made the last transaction that touched us */
 
 	int64_t full_check_ms; /* the last one */

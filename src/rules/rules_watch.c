@@ -7,12 +7,17 @@
 #include "kernel/nft_event.h"
 #include "rules/nft_table.h"
 
+#include <errno.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <stdio.h>
 #include <string.h>
 
 #define SETTLE_MS 5 /* our own transactions are notified, too */
+/* Who adds rules to a chain of his own does so one by one (Docker): none of them takes ours
+ * away, so that the last one is waited for. */
+#define ADDED_SETTLE_MS     100
+#define ADDED_SETTLE_MAX_MS 1000
 
 static enum ip_family family_of(const struct nft_change *change)
 {
@@ -50,7 +55,8 @@ static void on_message(const struct nlmsghdr *msg, void *userdata)
 	if (nft_change_parse(msg, &change))
 		return;
 	if (change.kind == NFT_EVENT_GENERATION) {
-		if (r->touched)
+		/* Our own transactions are no news, and take nobody's place. */
+		if (r->touched && strcmp(change.process, program_invocation_short_name) != 0)
 			(void)snprintf(r->culprit, sizeof(r->culprit), "%s (pid %u)",
 				       *change.process ? change.process : "another process",
 				       change.pid);
@@ -59,7 +65,7 @@ static void on_message(const struct nlmsghdr *msg, void *userdata)
 	}
 	f = family_of(&change);
 	if (f != IP_NONE && !strcmp(change.table, strchr(nft_table_name(f), ' ') + 1))
-		r->touched_table[f] = r->touched = true;
+		r->touched_table[f] = r->touched = r->lost = true;
 	else if (f != IP_NONE)
 		touch_iptables(r, f, &change);
 	else if (change.family == NFPROTO_INET && is_about(&change, "firewalld", "filter_FORWARD"))
@@ -67,6 +73,7 @@ static void on_message(const struct nlmsghdr *msg, void *userdata)
 	if (change.kind == NFT_EVENT_CHAIN &&
 	    (change.is_base ? change.hook == NF_INET_FORWARD : change.removed && *r->blockers))
 		r->touched_hooks = true;
+	r->lost |= r->touched && change.removed;
 }
 
 void rules_touch_all(struct rules *r)
@@ -89,6 +96,25 @@ static bool is_touched(const struct rules *r)
 	return touched;
 }
 
+static void look_soon(struct rules *r)
+{
+	int64_t now = loop_now_ms();
+
+	if (rules_is_fight(r)) {
+		loop_timer_set_sooner(r->look_timer, RULES_FIGHT_PACE_MS);
+		return;
+	}
+	if (r->lost || (r->added_ms && now - r->added_ms > ADDED_SETTLE_MAX_MS)) {
+		loop_timer_set_sooner(r->look_timer, SETTLE_MS);
+		r->look_is_urgent = true;
+		return;
+	}
+	if (!r->added_ms)
+		r->added_ms = now;
+	if (!r->look_is_urgent)
+		loop_timer_set(r->look_timer, ADDED_SETTLE_MS);
+}
+
 static void on_monitor(void *userdata)
 {
 	struct rules *r = userdata;
@@ -97,10 +123,11 @@ static void on_monitor(void *userdata)
 		log_debug(1, "Notifications of nftables were lost: comparing all rules");
 		(void)snprintf(r->culprit, sizeof(r->culprit), "another process");
 		rules_touch_all(r);
+		r->lost = true;
 	}
 	if (is_touched(r))
-		loop_timer_set_sooner(r->look_timer,
-				      rules_is_fight(r) ? RULES_FIGHT_PACE_MS : SETTLE_MS);
+		look_soon(r);
+	r->lost = false;
 }
 
 void rules_open_monitor(struct rules *r)

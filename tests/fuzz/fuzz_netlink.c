@@ -3,6 +3,8 @@
 #include "kernel/addr.h"
 #include "kernel/link.h"
 #include "kernel/neigh.h"
+#include "kernel/nft_event.h"
+#include "kernel/nft_rule.h"
 #include "kernel/nft_set.h"
 #include "kernel/route.h"
 #include "reconcile/diff.h"
@@ -79,6 +81,22 @@ static void try_nft(const struct nlmsghdr *msg)
 		(void)nft_parse(msg, &sets[i], on_element, NULL);
 }
 
+static void try_ruleset(const struct nlmsghdr *msg)
+{
+	char comment[NFT_RULE_COMMENT_MAX];
+	struct nft_change change;
+	uint64_t handle;
+
+	if (!nft_change_parse(msg, &change)) {
+		assert(change.kind < NFT_EVENT_KIND_COUNT);
+		/* Inside the message, whole. */
+		assert(strlen(change.table) + strlen(change.chain) + strlen(change.process) <
+		       msg->nlmsg_len);
+	}
+	if (!nft_rule_parse_comment(msg, &handle, comment))
+		assert(strnlen(comment, sizeof(comment)) < sizeof(comment));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	/* Aligned and padded, as every buffer that is received into. */
@@ -96,6 +114,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		try_route(m);
 		try_others(m);
 		try_nft(m);
+		try_ruleset(m);
 	}
 	free(copy);
 	return 0;

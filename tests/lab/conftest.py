@@ -61,6 +61,15 @@ _PROBES = {
     "setpriv": "command -v setpriv",
     "prlimit": "command -v prlimit",
     "etcd": "command -v etcd && command -v etcdctl && command -v openssl",
+    "iptables-nft": "command -v iptables-nft-save && iptables-nft -t nat -L && "
+                    "iptables-nft -A FORWARD -m conntrack --ctstate NEW -m addrtype "
+                    "--dst-type LOCAL -m comment --comment probe",
+    "iptables-legacy": "command -v iptables-legacy-save && iptables-legacy -t nat -L",
+    # What a container needs of this machine: namespaces within namespaces, a cgroup.
+    "docker": "command -v dockerd docker docker-init docker-proxy containerd runc busybox && "
+              "unshare -mpf --mount-proc mount -t tmpfs probe /run && "
+              "c=/sys/fs/cgroup && { [ ! -d $c/pids ] || c=$c/pids; } && "
+              "mkdir $c/weft-probe-$$ && rmdir $c/weft-probe-$$",
 }
 _known = {}
 

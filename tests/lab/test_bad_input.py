@@ -133,7 +133,7 @@ def test_the_mtu_of_the_nic_is_too_small(h1):
         h1.ip("link set eth0 mtu 1500")
 
 
-@pytest.mark.parametrize("flag", ["--kube-subnet-mgr", "--ip-masq"])
+@pytest.mark.parametrize("flag", ["--kube-subnet-mgr"])
 def test_a_flag_of_a_feature_to_come(h1, flag):
     """Refused by one line while the feature is missing; once it is there this test goes."""
     done = h1.run_flanneld(flag)

@@ -221,9 +221,10 @@ static bool runs(const char *pid)
 	file = fopen(path, "r");
 	if (!file)
 		return false;
-	(void)fread(text, 1, sizeof(text) - 1, file);
+	if (!fgets(text, sizeof(text), file))
+		*text = '\0';
 	(void)fclose(file);
-	return !strstr(text, ") Z ");
+	return *text && !strstr(text, ") Z ");
 }
 
 static void wait_until_gone(const char *pid)

@@ -217,7 +217,8 @@ static void change_world(const struct fixture *f, const char *script)
 /* The chains that the rules of FORWARD (or @base) go to, in order: "KUBE-FORWARD DROP ". */
 static char *targets_of(const struct fixture *f, const char *base)
 {
-	return output_of("%s-save | sed -n 's/^-A %s .*-j //p' | tr '\\n' ' '", f->tool, base);
+	return output_of("%s-save | sed -n 's/^-A %s .*-j \\([^ ]*\\).*/\\1/p' | tr '\\n' ' '",
+			 f->tool, base);
 }
 
 #define JUMP "FORWARD -m comment --comment 'flanneld forward' -j FLANNEL-FWD"
@@ -297,11 +298,11 @@ static void test_drift(void **state)
 }
 
 #define OTHERS                                                                                     \
-	"$T -N DOCKER-USER; $T -N DOCKER-ISOLATION-STAGE-1; $T -N KUBE-FORWARD; "                  \
+	"$T -N DOCKER-USER; $T -N ufw-before-forward; $T -N KUBE-FORWARD; "                        \
 	"$T -N KUBE-PROXY-FIREWALL; $T -t nat -N KUBE-POSTROUTING; $T -P FORWARD DROP; "           \
 	"$T -A FORWARD -m conntrack --ctstate NEW -m comment --comment 'a -j b' "                  \
 	"-j KUBE-PROXY-FIREWALL; $T -A FORWARD -j KUBE-FORWARD; $T -A FORWARD -j DOCKER-USER; "    \
-	"$T -A FORWARD -j DOCKER-ISOLATION-STAGE-1; $T -A FORWARD -p udp -j REJECT; "              \
+	"$T -A FORWARD -j ufw-before-forward; $T -A FORWARD -p udp -j REJECT; "                    \
 	"$T -t nat -A POSTROUTING -j KUBE-POSTROUTING; "                                           \
 	"$T -t nat -A POSTROUTING -s $C -p udp -j MASQUERADE; "
 
@@ -313,7 +314,7 @@ static void go_among_others(enum iptables_variant variant, enum ip_family family
 	} places[] = {
 		{":",
 		 "KUBE-PROXY-FIREWALL KUBE-FORWARD DOCKER-USER FLANNEL-FWD "
-		 "DOCKER-ISOLATION-STAGE-1 REJECT ",
+		 "ufw-before-forward REJECT ",
 		 "FLANNEL-POSTRTG KUBE-POSTROUTING MASQUERADE "},
 		{"$T -D " JUMP "; $T -A " JUMP, NULL, NULL},
 		{"$T -D " JUMP "; $T -I " JUMP, NULL, NULL},

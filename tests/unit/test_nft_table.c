@@ -242,6 +242,35 @@ static void test_listing_errors(void **state)
 	assert_null(text);
 }
 
+/* The socket that stays open is none of our children's business, and not in the way of
+ * what others change meanwhile. */
+static void test_kept_context(void **state)
+{
+	char *text = NULL;
+
+	(void)state;
+	rulesets_run("nft 'table ip a { chain one { }; }; table ip6 b { chain two { }; }'");
+	assert_int_equal(nft_list("table ip a", &text, NULL), 0);
+	assert_non_null(strstr(text, "chain one"));
+	free(text);
+	assert_int_equal(nft_list("table ip6 b", &text, NULL), 0);
+	assert_non_null(strstr(text, "chain two"));
+	free(text);
+	rulesets_run("nft 'delete table ip6 b; add chain ip a three'");
+	assert_int_equal(nft_list("table ip6 b", &text, NULL), -ENOENT);
+	assert_int_equal(nft_list("table ip a", &text, NULL), 0);
+	assert_non_null(strstr(text, "chain three"));
+	free(text);
+	/* Complaints and warnings of one command do not show up with the next. */
+	assert_int_equal(nft_run("add nonsense\n", NULL), -EINVAL);
+	assert_int_equal(nft_list("table ip a", &text, NULL), 0);
+	assert_string_equal(text, "table ip a {\n\tchain one {\n\t}\n\n\tchain three {\n\t}\n}\n");
+	free(text);
+	rulesets_run(
+		"for fd in /proc/self/fd/*; do case $(readlink $fd) in socket:*) exit 1; esac; "
+		"done");
+}
+
 #define TEST(f) cmocka_unit_test_setup(f, rulesets_new_namespace)
 
 int main(void)
@@ -255,6 +284,7 @@ int main(void)
 		TEST(test_counters_are_no_change),
 		TEST(test_removal),
 		TEST(test_listing_errors),
+		TEST(test_kept_context),
 	};
 
 	if (!rulesets_can("nft list tables 2>/dev/null", "network namespaces with nftables"))

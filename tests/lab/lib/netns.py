@@ -19,6 +19,8 @@ import socket
 import subprocess
 import sys
 
+from . import cgroup
+
 RUN_NETNS = "/run/netns"
 CLONE_NEWNET = 0x40000000
 _IFA_F_TENTATIVE = 0x40
@@ -154,6 +156,7 @@ def remove_run(pid):
     for path in mounts:
         if path.startswith(directory + "/"):
             subprocess.run(["umount", "-l", path], check=False)
+    cgroup.remove(f"weft-{pid}-*")
     shutil.rmtree(directory, ignore_errors=True)
 
 
