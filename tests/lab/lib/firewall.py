@@ -184,7 +184,8 @@ def nft_by_hand(net, sub, keep=(), v6=False, wrong=None):
             match += f" {ip} daddr {'!= ' if destination[0] else ''}{destination[1]}"
         if verdict == "own":
             match += " fib saddr . oif type local"
-        lines.append(f"{match} {'masquerade fully-random' if verdict == 'masquerade' else 'return'}")
+        to = "masquerade fully-random" if verdict == "masquerade" else "return"
+        lines.append(f"{match} {to}")
     lines.append("}")
     if wrong != "forward":
         lines += ["chain forward { type filter hook forward priority filter;",

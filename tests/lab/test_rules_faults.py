@@ -1,0 +1,369 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the rules need is not there, fails, or hangs; --cleanup; two daemons on a host.
+
+     h1     h2     out      dual-stack, no pods needed
+    -+------+------+- sw1
+"""
+
+import fcntl
+import os
+
+import pytest
+
+from lib import firewall
+from lib.expect import stays, wait_equal, wait_until
+from lib.firewall import LEGACY, MODES, NFT, NFTABLES
+from lib.keeper import FLAGS, Keeper
+
+pytestmark = pytest.mark.needs("vxlan", "ipv6", "nat", "iptables")
+
+# Programs of a host that has none of the words, in the daemon's mount namespace only.
+WITHOUT = """
+set -e
+real=$1
+shift
+mkdir -p "$real"
+mount --bind /usr/sbin "$real"
+mount -t tmpfs none /usr/sbin
+for f in "$real"/*; do
+	case ${f##*/} in PATTERN) ;; *) ln -s "$f" /usr/sbin/ ;; esac
+done
+exec "$@"
+"""
+IPTABLES_WORDS = "*tables*|xtables*"
+
+
+def without(host, pattern):
+    """Wrap for start_flanneld(): nothing in /usr/sbin whose name matches (sh case patterns)."""
+    script = WITHOUT.replace("PATTERN", pattern)
+    return ["sh", "-c", script, "sh", os.path.join(host.dir, "sbin")]
+
+
+def mounted(command):
+    """Wrap: a mount command before the program."""
+    return ["sh", "-c", f'{command} && exec "$@"', "sh"]
+
+
+def inside(host, *cmd):
+    """A command in the mount namespace of a host's running flanneld."""
+    host.run("nsenter", "-t", host.process.pid, "-m", *cmd)
+
+
+@pytest.fixture
+def make(lab, make_topo):
+    made = []
+
+    def build(mode, others=()):
+        keeper = Keeper(lab, make_topo, mode, others)
+        keeper.config()
+        made.append(keeper)
+        return keeper
+
+    yield build
+    for keeper in made:
+        keeper.close()
+
+
+class Wrapped:
+    """PATH with iptables-restore and ip6tables-restore that do as told()."""
+
+    def __init__(self, keeper):
+        self.order = os.path.join(keeper.h1.dir, "order")
+        self.dir = os.path.join(keeper.h1.dir, "bin")
+        self.calls = os.path.join(keeper.h1.dir, "calls")
+        os.makedirs(self.dir)
+        for name in os.listdir(keeper.tools.dir):
+            real = os.path.join(keeper.tools.dir, name)
+            path = os.path.join(self.dir, name)
+            with open(path, "w", encoding="ascii") as f:
+                f.write("#!/bin/sh\n")
+                if name.endswith("restore"):
+                    f.write(f'case "$*" in *--version*) ;; *) echo >> {self.calls}\n'
+                            f"[ ! -e {self.order} ] || . {self.order} ;; esac\n")
+                f.write(f'exec {real} "$@"\n')
+            os.chmod(path, 0o755)
+        self.env = {**keeper.tools.env,
+                    "PATH": f"{self.dir}:{os.environ['PATH']}"}
+
+    def told(self, order):
+        if order is None:
+            os.unlink(self.order)
+        else:
+            with open(self.order, "w", encoding="ascii") as f:
+                f.write(order + "\n")
+
+    def n_calls(self):
+        try:
+            return os.path.getsize(self.calls)
+        except FileNotFoundError:
+            return 0
+
+
+def start(keeper, *more, **kwargs):
+    kwargs.setdefault("env", keeper.tools.env)
+    keeper.h1.start_flanneld(*FLAGS, *more, **kwargs)
+
+
+def in_force(keeper):
+    """Whether there are masquerade and forward rules for both families."""
+    ours = keeper.ours()
+    if keeper.mode == NFTABLES:
+        return all(f"nft {ip} {c}" in ours for c in ("postrtg", "forward")
+                   for ip in ("ip flannel-ipv4", "ip6 flannel-ipv6"))
+    return all(f"{keeper.mode}{n} {c}" in ours for n in "46"
+               for c in ("nat FLANNEL-POSTRTG", "filter FLANNEL-FWD"))
+
+
+def nothing_of_ours(keeper):
+    return keeper.ours() == {}
+
+
+# -- iptables-restore ------------------------------------------------------------------
+
+@pytest.mark.parametrize("mode", [LEGACY, NFT])
+def test_a_restore_that_fails_is_told_and_tried_again(make, mode):
+    keeper = make(mode)
+    h1, wrapped = keeper.h1, Wrapped(keeper)
+    h1.allow_log("E", "line 7 failed")
+    wrapped.told("echo 'iptables-restore: line 7 failed' >&2; exit 1")
+    start(keeper, env=wrapped.env, wait=False)
+    h1.wait_readyz(503, "line 7 failed")
+    assert nothing_of_ours(keeper)
+    calls = wrapped.n_calls()
+    wait_until(lambda: wrapped.n_calls() >= calls + 4, 4)
+    assert len([x for x in h1.log_text().splitlines() if "line 7 failed" in x]) <= 2
+    wrapped.told(None)
+    h1.wait_ready()
+    assert in_force(keeper)
+    h1.wait_readyz(200)
+    h1.wait_log("rules are in force")
+
+
+def test_a_restore_that_begins_to_fail_later(make):
+    """The rules that are there stay; damage is named as long as it cannot be repaired."""
+    keeper = make(NFT)
+    h1, wrapped = keeper.h1, Wrapped(keeper)
+    h1.allow_log("EW", "no memory today|Restored")
+    start(keeper, env=wrapped.env)
+    before = keeper.ours()
+    wrapped.told("echo 'iptables-restore: no memory today' >&2; exit 4")
+    keeper.tools.iptables(h1, False, "-t", "nat", "-F", "FLANNEL-POSTRTG")
+    h1.wait_readyz(503, "no memory today")
+    wrapped.told(None)
+    wait_equal(keeper.ours, before, 4)
+    h1.wait_readyz(200)
+
+
+def test_a_restore_that_hangs_holds_up_nothing_else(make):
+    keeper = make(NFT)
+    h1, wrapped = keeper.h1, Wrapped(keeper)
+    pid_file = os.path.join(h1.dir, "hanging")
+    wrapped.told(f"echo $$ >> {pid_file}; exec sleep 300")
+    h1.allow_log("EW", "rules|iptables")
+    keeper.site.topo.store.put_peer("10.5.77.0-24", "192.168.64.77", mac="02:00:00:00:00:77")
+    start(keeper, env=wrapped.env, wait=False)
+    wait_until(lambda: "10.5.77.0/24" in h1.pod_routes(["10.5.0.0/16"]))
+    wait_until(lambda: h1.get_or_none("/healthz"))
+    keeper.site.topo.store.put_peer("10.5.78.0-24", "192.168.64.78", mac="02:00:00:00:00:78")
+    wait_until(lambda: "10.5.78.0/24" in h1.pod_routes(["10.5.0.0/16"]))
+    with open(pid_file, encoding="ascii") as f:
+        pids = [int(x) for x in f.read().split()]
+    assert pids
+    h1.stop_flanneld()
+    wait_until(lambda: not any(os.path.exists(f"/proc/{p}") for p in pids), 2,
+               "the child has gone with the daemon")
+
+
+def test_another_holds_the_lock_of_iptables_legacy(make):
+    keeper = make(LEGACY)
+    h1 = keeper.h1
+    h1.allow_log("EW", "lock")
+    with open(keeper.tools.lock, "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        start(keeper, wait=False)
+        wait_until(lambda: h1.get_or_none("/healthz"))
+        stays(lambda: "READY=1" not in h1.log_text() and h1.process.poll() is None, 1.5)
+        assert h1.get("/healthz")[0] == 200
+    h1.wait_ready()
+    assert in_force(keeper)
+    wait_until(lambda: h1.get("/readyz")[0] == 200)
+
+
+def test_the_lock_of_iptables_legacy_is_held_for_long(make):
+    """Longer than our patience: it is said, and tried again."""
+    keeper = make(LEGACY)
+    h1 = keeper.h1
+    h1.allow_log("EW", "lock")
+    with open(keeper.tools.lock, "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        start(keeper, wait=False)
+        h1.wait_log("xtables.lock is held by .* \\(pid", timeout=10)
+        h1.wait_readyz(503, "lock")
+    h1.wait_ready()
+    assert in_force(keeper)
+    h1.wait_readyz(200)
+
+
+# -- what is not installed -------------------------------------------------------------
+
+def test_no_iptables_is_said_and_recovers(make):
+    keeper = make(NFT)
+    h1 = keeper.h1
+    h1.allow_log("EW", "iptables")
+    start(keeper, wait=False, env={}, wrap=without(h1, IPTABLES_WORDS))
+    h1.wait_readyz(503, "iptables")
+    inside(h1, "umount", "-l", "/usr/sbin")
+    h1.wait_ready()
+    assert in_force(keeper)
+    h1.wait_readyz(200)
+
+
+def test_nftables_mode_without_iptables(make):
+    keeper = make(NFTABLES, ["docker.rules"])
+    h1 = keeper.h1
+    firewall.load(h1, keeper.tools, "docker.rules")
+    start(keeper, env={}, wrap=without(h1, IPTABLES_WORDS))
+    assert in_force(keeper)
+    assert h1.get("/readyz")[0] == 200
+    assert any("filter FORWARD" in k for k in keeper.ours()), "not accepted beside Docker"
+
+
+def test_iptables_mode_without_nft(make):
+    keeper = make(LEGACY)
+    h1 = keeper.h1
+    start(keeper, env=keeper.tools.env, wrap=without(h1, "nft|*-nft|xtables-nft-multi"))
+    assert in_force(keeper)
+    assert h1.get("/readyz")[0] == 200
+
+
+# -- the kernel ------------------------------------------------------------------------
+
+def test_no_br_netfilter(make):
+    keeper = make(NFT)
+    h1 = keeper.h1
+    h1.allow_log("E", "br_netfilter")
+    start(keeper, wait=False, wrap=mounted("mount -t tmpfs none /proc/sys/net/bridge"))
+    h1.wait_readyz(503, "br_netfilter")
+    h1.wait_log("^E.*bridge-nf-call.*br_netfilter")
+    wait_until(lambda: in_force(keeper))
+    inside(h1, "umount", "/proc/sys/net/bridge")
+    h1.wait_readyz(200, timeout=25)
+    h1.wait_log("^I.*br_netfilter")
+
+
+def test_nftables_mode_needs_no_br_netfilter(make):
+    keeper = make(NFTABLES)
+    start(keeper, wrap=mounted("mount -t tmpfs none /proc/sys/net/bridge"))
+    assert in_force(keeper)
+    assert keeper.h1.get("/readyz")[0] == 200
+
+
+def forwarding(h1):
+    return [int(h1.run("cat", f"/proc/sys/net/{k}").stdout)
+            for k in ("ipv4/ip_forward", "ipv6/conf/all/forwarding")]
+
+
+@pytest.mark.parametrize("mode", [NFT, NFTABLES])
+def test_forwarding_is_switched_on_with_one_line(make, mode):
+    keeper = make(mode)
+    h1 = keeper.h1
+    h1.ns.sysctl("net/ipv4/ip_forward", 0)
+    h1.ns.sysctl("net/ipv6/conf/all/forwarding", 0)
+    start(keeper)
+    assert forwarding(h1) == [1, 1]
+    assert len([x for x in h1.log_text().splitlines() if "ip_forward" in x]) == 1
+    assert len([x for x in h1.log_text().splitlines() if "conf.all.forwarding" in x]) == 1
+
+
+def test_forwarding_that_cannot_be_switched_on(make):
+    keeper = make(NFTABLES)
+    h1 = keeper.h1
+    h1.allow_log("E", "forward")
+    h1.ns.sysctl("net/ipv4/ip_forward", 0)
+    start(keeper, wrap=mounted("mount --bind /proc/sys /proc/sys && "
+                               "mount -o remount,bind,ro /proc/sys"))
+    h1.wait_readyz(None, "ip_forward")
+    h1.wait_log("^E.*ip_forward")
+    assert in_force(keeper)
+    h1.ns.sysctl("net/ipv4/ip_forward", 1)
+    wait_until(lambda: "ip_forward" not in h1.get("/readyz")[1], 10, "readyz without complaint")
+
+
+# -- --cleanup -------------------------------------------------------------------------
+
+def cleanup(keeper, *more):
+    return keeper.h1.run_flanneld("--cleanup", *more, env=keeper.tools.env, timeout=15)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_cleanup_removes_ours_and_nothing_else(make, mode):
+    keeper = make(mode, ["docker.rules", "firewalld.nft"])
+    h1, h2 = keeper.h1, keeper.site.h2
+    keeper.site.start()
+    keeper.site.topo.stop()
+    keeper.lay()
+    h1.ip("route add 10.99.0.0/24 via 192.168.64.254 dev eth0", "link add name other type bridge")
+    h1.run("nft", "add", "table", "inet", "mine")
+    others = keeper.everything()
+    keeper.config()
+    start(keeper)
+    h2.start_flanneld(*FLAGS, env=keeper.tools.env)
+    keeper.site.topo.wait_meshed()
+    assert in_force(keeper)
+    done = cleanup(keeper)
+    assert done.code == 1 and "is running" in done.text, done.text
+    assert in_force(keeper) and h1.pod_routes()
+    h1.stop_flanneld()
+    done = cleanup(keeper)
+    assert done.code == 0 and not done.lines("E") and not done.lines("W"), done.text
+    for word in ("flannel.1", "flannel-v6.1", "route"):
+        assert any(word in x for x in done.lines("I") if "Removed" in x), done.text
+    assert keeper.everything() == others
+    assert not h1.pod_routes() and not h1.overlay()["devices"]
+    assert [e for e in h1.ip_json("route") if e["dst"] == "10.99.0.0/24"]
+    assert h1.ifindex("other") and h1.ifindex("cni0")
+    tables = [e["table"]["name"] for e in h1.nft_json() if "table" in e]
+    assert "mine" in tables and not [t for t in tables if "weft" in t], tables
+    assert os.path.exists(h1.subnet_file)
+    again = cleanup(keeper)
+    assert again.code == 0 and "Removed" not in again.text and "Nothing" in again.text
+    assert cleanup(keeper, "--cleanup-files").code == 0
+    assert not os.path.exists(h1.subnet_file)
+
+
+# -- two on one host -------------------------------------------------------------------
+
+def test_a_second_flanneld_of_a_host_leaves_the_rules_alone(make):
+    keeper = make(NFTABLES)
+    h1, h2 = keeper.h1, keeper.site.h2
+    start(keeper)
+    before = keeper.ours()
+    # The second has files and a network of its own, and h1's namespace.
+    config = ('{"Network": "10.77.0.0/16", "EnableNFTables": true,'
+              ' "Backend": {"Type": "vxlan", "VNI": 77, "Port": 8477}}')
+    other = os.path.join(h2.dir, "other-store")
+    os.makedirs(os.path.join(other, "subnets"))
+    with open(os.path.join(other, "config"), "w", encoding="ascii") as f:
+        f.write(config)
+    argv = [h1.flanneld_argv()[0], f"--subnet-dir={other}",
+            f"--subnet-file={other}/subnet.env", "--healthz-ip=127.0.0.1", "--healthz-port=8286",
+            *FLAGS]
+    env = h1._environment({**keeper.tools.env, "FLANNELD_STATE_DIR": f"{other}/state"})
+    with open(os.path.join(other, "log"), "w+", encoding="utf-8") as log:
+        second = h1.popen(*argv, stdout=log, stderr=log, env=env)
+
+        def text():
+            log.seek(0)
+            return log.read()
+
+        wait_until(lambda: "another flanneld keeps" in text(), 5)
+        status, body = wait_until(lambda: h1.ns.http_get("127.0.0.1", 8286, "/readyz"))
+        assert status == 503 and "another flanneld" in body
+        assert keeper.ours() == before and "Restored" not in h1.log_text()
+        h1.stop_flanneld()
+        # It tries again from time to time, and with a new config.
+        with open(os.path.join(other, "config"), "w", encoding="ascii") as f:
+            f.write(config.replace("}}", '}, "nonMasqueradeCIDRs": ["198.51.100.0/24"]}'))
+        wait_until(lambda: "10.77.0.0/16" in str(keeper.ours()), 30)
+        second.terminate()
+        assert second.wait(5) == 0
