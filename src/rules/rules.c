@@ -237,12 +237,12 @@ static void on_version(enum iptables_outcome outcome, const char *text, void *us
 {
 	struct rules *r = userdata;
 
-	iptables_version_free(r->asking);
-	r->asking = NULL;
 	/* Before 1.8 there was only one kind, and no word about it. */
 	r->default_variant = outcome == IPTABLES_INTACT && strstr(text, "nf_tables")
 				     ? DEFAULT_IS_NFT
 				     : DEFAULT_IS_LEGACY;
+	iptables_version_free(r->asking); /* and @text with it */
+	r->asking = NULL;
 	loop_timer_set(r->look_timer, 0);
 }
 
