@@ -237,13 +237,14 @@ static void on_version(enum iptables_outcome outcome, const char *text, void *us
 {
 	struct rules *r = userdata;
 
-	iptables_version_free(r->asking);
+	/* A failure: it may be installed later, and is asked again. Before 1.8 there was only
+	 * one kind, and no word about it. */
+	if (outcome != IPTABLES_FAILED)
+		r->default_variant = strstr(text, "nf_tables") ? DEFAULT_IS_NFT : DEFAULT_IS_LEGACY;
+	iptables_version_free(r->asking); /* with the text */
 	r->asking = NULL;
-	if (outcome == IPTABLES_FAILED)
-		return; /* it may be installed later: asked again */
-	/* Before 1.8 there was only one kind, and no word about it. */
-	r->default_variant = strstr(text, "nf_tables") ? DEFAULT_IS_NFT : DEFAULT_IS_LEGACY;
-	loop_timer_set(r->look_timer, 0);
+	if (outcome != IPTABLES_FAILED)
+		loop_timer_set(r->look_timer, 0);
 }
 
 static void ask_version(struct rules *r)
