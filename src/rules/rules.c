@@ -237,12 +237,14 @@ static void on_version(enum iptables_outcome outcome, const char *text, void *us
 {
 	struct rules *r = userdata;
 
-	iptables_version_free(r->asking);
+	/* Before 1.8 there was only one kind, and no word about it. */
+	bool is_nft = strstr(text, "nf_tables");
+
+	iptables_version_free(r->asking); /* and @text with it */
 	r->asking = NULL;
 	if (outcome == IPTABLES_FAILED)
 		return; /* it may be installed later: asked again */
-	/* Before 1.8 there was only one kind, and no word about it. */
-	r->default_variant = strstr(text, "nf_tables") ? DEFAULT_IS_NFT : DEFAULT_IS_LEGACY;
+	r->default_variant = is_nft ? DEFAULT_IS_NFT : DEFAULT_IS_LEGACY;
 	loop_timer_set(r->look_timer, 0);
 }
 
