@@ -139,6 +139,11 @@ void node_rules_want(void *userdata)
 		check_bridge_netfilter(node);
 	if (!node->rules)
 		node->rules = rules_new(node->loop, node->options->iptables_resync_s, &events);
+	if (!node->rules_tried)
+		health_missing(node->health, HEALTH_RULES,
+			       node->conf.nftables ? "waiting for nftables"
+						   : "waiting for iptables-restore, or it for "
+						     "/run/xtables.lock");
 	rules_want(node->rules, &policy, node->conf.nftables);
 	if (node->rules_tried)
 		report(node);

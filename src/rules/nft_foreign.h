@@ -7,7 +7,7 @@
  * decisions are put there, at the top but behind what policy_stands_before(). A chain of
  * an administrator's own is not touched: it is named.
  *
- * And what iptables-nft has of ours (chains FLANNEL-*, jumps to them, rules with our
+ * And what iptables-nft has of ours (FLANNEL-POSTRTG, FLANNEL-FWD, jumps to them, rules with our
  * comments) is removed here when nftables mode takes over, without iptables.
  */
 #pragma once
@@ -45,7 +45,8 @@ int nft_foreign_ensure(enum nft_foreign_chain which, const struct policy *policy
  * commands that remove all of ours from it, in one transaction; "" for nothing. Pure;
  * caller frees. */
 int nft_foreign_plan_sweep(const char *json, size_t len, char **ret_commands, struct err *err);
-/* Does that in both tables of @family. */
+/* Does that in both tables of @family. Rules with the forward comment in filter FORWARD
+ * itself are left to nft_foreign_ensure(), also when iptables has made them. */
 int nft_foreign_sweep(enum ip_family family, bool *ret_changed, struct err *err);
 
 /* The base chains of the forward hook (both families) that drop by policy and are in

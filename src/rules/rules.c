@@ -239,10 +239,10 @@ static void on_version(enum iptables_outcome outcome, const char *text, void *us
 
 	iptables_version_free(r->asking);
 	r->asking = NULL;
+	if (outcome == IPTABLES_FAILED)
+		return; /* it may be installed later: asked again */
 	/* Before 1.8 there was only one kind, and no word about it. */
-	r->default_variant = outcome == IPTABLES_INTACT && strstr(text, "nf_tables")
-				     ? DEFAULT_IS_NFT
-				     : DEFAULT_IS_LEGACY;
+	r->default_variant = strstr(text, "nf_tables") ? DEFAULT_IS_NFT : DEFAULT_IS_LEGACY;
 	loop_timer_set(r->look_timer, 0);
 }
 
@@ -348,6 +348,7 @@ void rules_want(struct rules *r, const struct policy *policy, bool nftables)
 	r->policy = *policy;
 	r->nftables = nftables;
 	r->full_check_ms = loop_now_ms();
+	r->default_variant = DEFAULT_UNKNOWN; /* the host's iptables may be another by now */
 	IP_FOREACH_FAMILY (f) {
 		struct home *h = &r->home[f];
 

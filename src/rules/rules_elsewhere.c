@@ -51,6 +51,8 @@ static void look_at_foreign(struct rules *r, enum nft_foreign_chain which)
 
 	touched = r->touched_foreign[which];
 	r->touched_foreign[which] = false;
+	if (!ours)
+		r->foreign[which] = false; /* iptables has taken its place */
 	if (!touched || !ours)
 		return;
 	if (!nft_foreign_ensure(which, wanted ? &r->policy : NULL, &outcome, &err)) {

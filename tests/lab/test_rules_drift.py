@@ -152,7 +152,8 @@ def after(keeper, name, before):
     if keeper.mode == NFTABLES and name in ("nft flush ruleset", "nft delete table filter"):
         return {k: v for k, v in before.items() if "filter FORWARD" not in k}
     # Nothing stands before ours then: not what they stand behind otherwise.
-    if name in ("reject before ours", "iptables -F"):
+    if name in ("reject before ours", "iptables -F", "nft flush ruleset",
+                "nft delete table filter"):
         return {k: [x for x in v if "DOCKER-" not in x] for k, v in before.items()}
     return before
 

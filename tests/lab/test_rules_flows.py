@@ -27,12 +27,14 @@ def lay(site, tools, names, host=None):
 
 @pytest.fixture(scope="module")
 def hand_sites(topo_of):
-    """{backend: Site}: flanneld runs for the routes only."""
+    """{backend: Site}: flanneld has run, for the routes only."""
     sites = {}
 
     def get(backend):
         if backend not in sites:
             sites[backend] = Site(topo_of, backend).start()
+            for host in sites[backend].topo:  # it would put right what is typed here
+                host.stop_flanneld()
         return sites[backend]
 
     yield get

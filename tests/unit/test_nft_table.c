@@ -143,10 +143,10 @@ static void test_failure_changes_nothing(void **state)
 #define ACCEPT_RULE(side)                                                                          \
 	"add rule ip flannel-ipv4 forward ip " side " 10.5.0.0/16 counter accept comment "         \
 	"\\\"flanneld forward\\\""
-#define DOUBLED ACCEPT_RULE("daddr")
+#define DOUBLED (ACCEPT_RULE("daddr"))
 #define MOVED                                                                                      \
-	ACCEPT_RULE("saddr")                                                                       \
-	"; delete rule ip flannel-ipv4 forward handle $(handle 'ip saddr.*accept')"
+	(ACCEPT_RULE("saddr") "; delete rule ip flannel-ipv4 forward handle $(handle 'ip "         \
+			      "saddr.*accept')")
 
 static void test_every_change_is_seen(void **state)
 {
