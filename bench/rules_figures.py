@@ -204,8 +204,8 @@ def ipt_nft_repair(host, rounds, _resync_s, seed):
     for i in range(rounds):
         time.sleep(IPT_NFT_APART_S)
         watched.monitor.drain()
-        host.iptables(*IPT_DAMAGES[(i + seed) % len(IPT_DAMAGES)])
-        took.append(ms(watched.await_repair()))
+        with host.popen("iptables", "-w", *IPT_DAMAGES[(i + seed) % len(IPT_DAMAGES)]):
+            took.append(ms(watched.await_repair()))
     watched.close()
     return took
 
