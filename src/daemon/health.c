@@ -7,7 +7,12 @@
 #include "daemon/notify.h"
 #include "io/server.h"
 
+#include <errno.h>
 #include <stdio.h>
+
+enum {
+	TELL_AGAIN_MS = 50,
+};
 
 enum condition { MISSING, DEGRADED, GOOD };
 
@@ -18,7 +23,10 @@ struct health {
 		char what[ERR_TEXT_MAX];
 	} part[HEALTH_PART_COUNT];
 	bool announced;
-	char status[ERR_TEXT_MAX]; /* last told to systemd */
+	/* What systemd knows. */
+	bool told_ready;
+	char told_status[ERR_TEXT_MAX];
+	struct event *again; /* its queue was full */
 };
 
 static const char *const part_names[] = {
@@ -84,12 +92,84 @@ static int serve_readyz(char *text, size_t size, void *userdata)
 	return ready ? 200 : 503;
 }
 
+/* The first part in @condition, HEALTH_PART_COUNT: none. */
+static int first_part(const struct health *h, enum condition condition)
+{
+	int i = 0;
+
+	while (i < HEALTH_PART_COUNT && h->part[i].condition != condition)
+		i++;
+	return i;
+}
+
+/* One line: what is missing, or else what is wrong, or else "ready". */
+static void format_status(const struct health *h, char *text, size_t size)
+{
+	int part = first_part(h, MISSING);
+
+	if (part == HEALTH_PART_COUNT)
+		part = first_part(h, DEGRADED);
+	if (part == HEALTH_PART_COUNT)
+		(void)snprintf(text, size, "ready");
+	else
+		(void)snprintf(text, size, "%s: %.440s", part_names[part], h->part[part].what);
+}
+
+/* Tells systemd what it has not been told yet: that we are ready, how things stand. Its queue
+ * may be full for a moment (net.unix.max_dgram_qlen, 10 messages in the kernel's own setting);
+ * a READY=1 that is lost makes systemd end us after TimeoutStartSec. */
+static void tell(struct health *h)
+{
+	bool ready = h->announced && !h->told_ready;
+	char status[ERR_TEXT_MAX], message[ERR_TEXT_MAX + 32] = "";
+	struct err err;
+	int code;
+
+	format_status(h, status, sizeof(status));
+	if (strcmp(status, h->told_status) != 0)
+		(void)snprintf(message, sizeof(message), "%sSTATUS=%s", ready ? "READY=1\n" : "",
+			       status);
+	else if (ready)
+		(void)snprintf(message, sizeof(message), "READY=1");
+	else
+		return;
+	code = notify_send(message, &err);
+	if (code == -EAGAIN) {
+		loop_timer_set_sooner(h->again, TELL_AGAIN_MS);
+		return;
+	}
+	if (code && ready)
+		log_warning("Telling systemd that we are ready failed: %s; ignoring", err.text);
+	h->told_ready |= ready;
+	(void)snprintf(h->told_status, sizeof(h->told_status), "%s", status);
+}
+
+static void on_again(void *userdata)
+{
+	tell(userdata);
+}
+
+static void set_part(struct health *h, enum health_part part, enum condition condition,
+		     const char *what)
+{
+	bool same = h->part[part].condition == condition && !strcmp(h->part[part].what, what);
+
+	if (same)
+		return;
+	h->part[part].condition = condition;
+	(void)snprintf(h->part[part].what, sizeof(h->part[part].what), "%s", what);
+	/* Outside text must not forge a line of its own, least of all for systemd. */
+	log_clean(h->part[part].what);
+	tell(h);
+}
+
 int health_new(struct loop *loop, const struct ip *ip, uint16_t port, struct health **ret_health,
 	       struct err *err)
 {
 	struct health *h = mem_alloc(1, sizeof(*h));
 	int code;
 
+	h->again = loop_timer_new(loop, on_again, h);
 	for (int i = 0; i < HEALTH_PART_COUNT; i++)
 		(void)snprintf(h->part[i].what, sizeof(h->part[i].what), "%s", waits_for[i]);
 	/* Good until they say otherwise. */
@@ -114,49 +194,8 @@ void health_free(struct health *h)
 	if (!h)
 		return;
 	server_free(h->server);
+	loop_event_free(h->again);
 	free(h);
-}
-
-/* The first part in @condition, HEALTH_PART_COUNT: none. */
-static int first_part(const struct health *h, enum condition condition)
-{
-	int i = 0;
-
-	while (i < HEALTH_PART_COUNT && h->part[i].condition != condition)
-		i++;
-	return i;
-}
-
-/* Tells systemd in one line how things stand, when that has changed. */
-static void tell_status(struct health *h)
-{
-	char text[ERR_TEXT_MAX] = "ready", message[ERR_TEXT_MAX + 16];
-	int part = first_part(h, MISSING);
-
-	if (part == HEALTH_PART_COUNT)
-		part = first_part(h, DEGRADED);
-	if (part < HEALTH_PART_COUNT)
-		(void)snprintf(text, sizeof(text), "%s: %.440s", part_names[part],
-			       h->part[part].what);
-	if (!strcmp(text, h->status))
-		return;
-	(void)snprintf(h->status, sizeof(h->status), "%s", text);
-	(void)snprintf(message, sizeof(message), "STATUS=%s", text);
-	(void)notify_send(message, NULL);
-}
-
-static void set_part(struct health *h, enum health_part part, enum condition condition,
-		     const char *what)
-{
-	bool same = h->part[part].condition == condition && !strcmp(h->part[part].what, what);
-
-	if (same)
-		return;
-	h->part[part].condition = condition;
-	(void)snprintf(h->part[part].what, sizeof(h->part[part].what), "%s", what);
-	/* Outside text must not forge a line of its own, least of all for systemd. */
-	log_clean(h->part[part].what);
-	tell_status(h);
 }
 
 void health_missing(struct health *h, enum health_part part, const char *what)
@@ -176,12 +215,9 @@ void health_good(struct health *h, enum health_part part)
 
 void health_announce(struct health *h)
 {
-	struct err err;
-
 	if (h->announced || !health_is_ready(h))
 		return;
 	h->announced = true;
 	log_info("flannel is ready");
-	if (notify_send("READY=1", &err))
-		log_warning("Telling systemd that we are ready failed: %s; ignoring", err.text);
+	tell(h);
 }

@@ -68,6 +68,17 @@ def test_port_zero_means_no_server(make_topo):
     assert h1.get_or_none("/healthz") is None
 
 
+def test_systemd_is_told_when_its_queue_has_been_full(make_topo):
+    """A READY=1 that is lost would make systemd end the daemon when its start takes too long."""
+    topo = make_topo(1)
+    topo.store.write_config(CONFIG)
+    h1 = topo["h1"]
+    h1.start_flanneld(wait=False, notify_queue_full=True)
+    h1.wait_readyz(200)
+    h1.wait_ready()
+    wait_until(lambda: "STATUS=ready" in h1._read_states())
+
+
 def test_systemd_is_told_of_the_stop(make_topo):
     topo = make_topo(1)
     topo.start(CONFIG)

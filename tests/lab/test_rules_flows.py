@@ -32,7 +32,7 @@ def hand_sites(topo_of):
 
     def get(backend):
         if backend not in sites:
-            sites[backend] = Site(topo_of, backend).start()
+            sites[backend] = Site(topo_of, backend).start("--iptables-forward-rules=false")
             for host in sites[backend].topo:  # it would put right what is typed here
                 host.stop_flanneld()
         return sites[backend]

@@ -53,7 +53,8 @@ class Flow:
         if self.keeps_port and self.seen[1] != self.port:
             return f"{label}: from port {self.seen[1]}, want the sender's own {self.port}"
         if self.replies and not self.answered:
-            return f"{label}: arrived, but the answer did not"
+            return (f"{label}: port {self.port} arrived as {seen} port {self.seen[1]}, but the "
+                    "answer did not")
         return None
 
     def done(self):

@@ -104,7 +104,7 @@ class Keeper:
                 if "FORWARD" in chain or "POSTROUTING" in chain:
                     before = rules[: rules.index(mine[0])] if mine else []
                     found[f"before {place} {chain}"] = [
-                        r for r in before if not re.search("DOCKER-USER|KUBE-", r)
+                        r for r in before if not re.search("DOCKER-(USER|ISOLATION-)|KUBE-", r)
                     ]
         return found
 
@@ -178,4 +178,4 @@ def faultless(answers):
     """Every packet arrived, from where it should."""
     bad = [str(a) for a in answers.values() if a.lost or a.wrong]
     assert not bad, "\n".join(bad)
-    assert all(a.sent > 20 for a in answers.values()), "\n".join(map(str, answers.values()))
+    assert all(a.sent > 5 for a in answers.values()), "\n".join(map(str, answers.values()))

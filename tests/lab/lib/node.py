@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """node.py - a host that runs flanneld, and the pods on it"""
 
+import contextlib
 import http.client
 import ipaddress
 import json
@@ -116,8 +117,10 @@ class Host:
         env.update(extra or {})
         return env
 
-    def start_flanneld(self, *flags, wait=True, env=None, wrap=(), timeout=10.0):
-        """Starts flanneld; wait: until it says READY=1. wrap goes before the program."""
+    def start_flanneld(self, *flags, wait=True, env=None, wrap=(), timeout=10.0,
+                       notify_queue_full=False):
+        """Starts flanneld; wait: until it says READY=1. wrap goes before the program.
+        notify_queue_full: the first of its words to systemd find no room."""
         assert self.process is None, f"{self.name}: flanneld already runs"
         path = os.path.join(self.dir, "notify")
         if self._notify:
@@ -127,6 +130,8 @@ class Host:
         self._notify.bind(path)
         self._notify.setblocking(False)
         self.states = []
+        if notify_queue_full:
+            self._fill_notify_queue(path)
         env = self._environment(env)
         env["NOTIFY_SOCKET"] = path
         with open(self.log_path, "ab") as log:
@@ -138,6 +143,14 @@ class Host:
         if wait:
             self.wait_ready(timeout)
         return self
+
+    @staticmethod
+    def _fill_notify_queue(path):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            other.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    other.sendto(b"STATUS=another", path)
 
     def _read_states(self, timeout=0.0):
         pidfd = os.pidfd_open(self.process.pid)
