@@ -16,6 +16,9 @@
  * else handed a table in the same moment). If it leads to another one, the world had changed
  * between look and restore (a rule that was to be deleted is gone), and that text is tried.
  *
+ * A table that iptables-nft-save cannot list is left alone, and the check has failed, once
+ * the other table is right.
+ *
  * What is wanted may change at any time: the next look is compared with what is wanted
  * then. A program that cannot be started is told from a timer (REFUSED), since `done` must
  * not be called from within iptables_check().
@@ -262,16 +265,37 @@ static bool is_right(struct iptables *ipt)
 	return true;
 }
 
+/* What can be seen is as wanted; @unreadable names what cannot. */
+static void conclude_right(struct iptables *ipt, const char *unreadable)
+{
+	char words[256];
+
+	if (*unreadable) {
+		(void)snprintf(words, sizeof(words),
+			       "it cannot list table %s, in which somebody has put what only nft "
+			       "knows: our rules there are not kept; remove it, or set "
+			       "EnableNFTables in the network config",
+			       unreadable);
+		fail(ipt, save_program(ipt), words);
+	} else if (!ipt->rounds) {
+		conclude(ipt, IPTABLES_INTACT, "");
+	} else {
+		conclude(ipt, ipt->changed ? IPTABLES_APPLIED : IPTABLES_REPAIRED, ipt->was_wrong);
+	}
+}
+
 static void on_looked(const struct child_end *end, void *userdata)
 {
 	struct iptables *ipt = userdata;
-	char words[CHILD_COMPLAINT_MAX + 64];
+	char words[CHILD_COMPLAINT_MAX + 64], unreadable[32];
 
 	if (end->exit_code) {
 		child_describe_end(end, words, sizeof(words));
 		fail(ipt, save_program(ipt), words);
 		return;
 	}
+	/* Before the view becomes `learned`. */
+	iptables_view_unreadable(ipt->view, &ipt->wanted, unreadable, sizeof(unreadable));
 	if (!is_right(ipt)) {
 		if (!*ipt->was_wrong)
 			iptables_view_explain(ipt->view, &ipt->wanted, ipt->learned, ipt->was_wrong,
@@ -279,10 +303,7 @@ static void on_looked(const struct child_end *end, void *userdata)
 		restore(ipt);
 		return;
 	}
-	if (!ipt->rounds)
-		conclude(ipt, IPTABLES_INTACT, "");
-	else
-		conclude(ipt, ipt->changed ? IPTABLES_APPLIED : IPTABLES_REPAIRED, ipt->was_wrong);
+	conclude_right(ipt, unreadable);
 }
 
 /* -- the outside ------------------------------------------------------------------------- */

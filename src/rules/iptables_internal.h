@@ -53,8 +53,9 @@ struct iptables_part {
 	char **rule;    /* the first of them */
 	size_t n_kept, n_of_kind[IPTABLES_KEPT_KIND_COUNT];
 	struct iptables_kept *kept;
-	size_t n_base;  /* rules in the base chain */
-	size_t foreign; /* index of the first that must not stand before our jump; 0: none */
+	size_t n_base;   /* rules in the base chain */
+	size_t foreign;  /* index of the first that must not stand before our jump; 0: none */
+	bool unreadable; /* iptables-save does not say what it holds */
 };
 
 struct iptables_view {

@@ -24,6 +24,11 @@ void iptables_view_feed(struct iptables_view *view, const char *line);
  * spelling of our chains counts as right, too (NULL: none). */
 bool iptables_view_matches(const struct iptables_view *view, const struct policy *policy,
 			   const struct iptables_view *learned);
+/* Names in @buf the tables that @policy needs and iptables-save could not list ("": none):
+ * iptables-nft knows not all words of nft. They match and are never repaired, since what
+ * cannot be seen would be put in again and again. */
+void iptables_view_unreadable(const struct iptables_view *view, const struct policy *policy,
+			      char *buf, size_t size);
 /* Whether anything of ours is there. */
 bool iptables_view_has_ours(const struct iptables_view *view);
 /* How many rules our chains have, as a check that a restore did what it said. */

@@ -8,7 +8,8 @@
  * the first of them that must not stand before our jump.
  *
  * A table that is not printed is empty: iptables-legacy-save leaves out what nobody has
- * used since boot.
+ * used since boot. But iptables-nft-save also leaves out one that has a rule or a set which
+ * only nft can show, ends with success all the same, and says so in a remark alone.
  */
 #include "rules/iptables_internal.h"
 
@@ -191,11 +192,35 @@ static int find_table(const char *name)
 	return -1;
 }
 
+/* "# Table `filter' is incompatible, use 'nft' tool." */
+static void feed_remark(struct iptables_view *view, const char *remark)
+{
+	static const char before[] = "# Table `", after[] = "' is incompatible";
+	char name[WORD_MAX];
+	const char *end;
+	int t;
+
+	if (strncmp(remark, before, strlen(before)) != 0)
+		return;
+	remark += strlen(before);
+	end = strstr(remark, after);
+	if (!end)
+		return;
+	(void)snprintf(name, sizeof(name), "%.*s", (int)(end - remark), remark);
+	t = find_table(name);
+	if (t >= 0)
+		view->part[t].unreadable = true;
+}
+
 void iptables_view_feed(struct iptables_view *view, const char *line)
 {
 	char name[WORD_MAX];
 	const char *cursor = line + 1;
 
+	if (*line == '#') {
+		feed_remark(view, line);
+		return;
+	}
 	if (*line == '*') {
 		view->table = find_table(line + 1);
 		return;
@@ -318,8 +343,10 @@ void iptables_compare(const struct iptables_view *view, const struct policy *pol
 	iptables_render_chain(policy, view->family, table, &ret_finding->want);
 	iptables_render_old(policy, view->family, table, &ret_finding->old);
 	ret_finding->place = find_place(part, table, ret_finding);
-	ret_finding->chain_right = is_chain_right(part, &ret_finding->want, known);
-	ret_finding->base_right = is_base_right(part, table, ret_finding, known);
+	ret_finding->chain_right =
+		part->unreadable || is_chain_right(part, &ret_finding->want, known);
+	ret_finding->base_right =
+		part->unreadable || is_base_right(part, table, ret_finding, known);
 }
 
 bool iptables_view_matches(const struct iptables_view *view, const struct policy *policy,
@@ -333,6 +360,22 @@ bool iptables_view_matches(const struct iptables_view *view, const struct policy
 			return false;
 	}
 	return true;
+}
+
+void iptables_view_unreadable(const struct iptables_view *view, const struct policy *policy,
+			      char *buf, size_t size)
+{
+	struct iptables_lines want;
+	size_t n = 0;
+
+	*buf = '\0';
+	for (enum iptables_table t = 0; t < IPTABLES_TABLE_COUNT; t++) {
+		iptables_render_chain(policy, view->family, t, &want);
+		if (!want.n || !view->part[t].unreadable)
+			continue;
+		(void)snprintf(buf + n, size - n, "%s%s", n ? ", " : "", iptables_names[t].table);
+		n = strlen(buf);
+	}
 }
 
 bool iptables_view_has_ours(const struct iptables_view *view)

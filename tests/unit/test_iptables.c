@@ -770,6 +770,43 @@ static void test_legacy_in_use(void **state)
 	tear_down(&f);
 }
 
+/* A table of which iptables-nft-save says nothing is not taken for an empty one: the jump
+ * would come once more at each check. */
+static void test_words_of_nft(void **state)
+{
+	static const char vmap[] = "nft insert rule ip filter FORWARD ct state vmap "
+				   "'{ established : accept }'";
+	_cleanup_free_ char *before = NULL, *after = NULL;
+	struct fixture f;
+
+	(void)state;
+	set_up(&f, IPTABLES_NFT, IP_V4);
+	run_shell("iptables-nft -P FORWARD DROP; %s", vmap);
+	n_restores();
+	before = output_of("nft -s list table ip filter");
+	/* nat can be listed, and gets what belongs there. */
+	assert_int_equal(want(&f, &f.policy), IPTABLES_FAILED);
+	assert_int_equal(n_restores(), 1);
+	assert_non_null(
+		strstr(f.text, "iptables-nft-save: it cannot list table filter, in which "));
+	assert_non_null(strstr(f.text, "EnableNFTables"));
+	assert_int_equal(check(&f), IPTABLES_FAILED);
+	assert_int_equal(n_restores(), 0);
+	after = output_of("nft -s list table ip filter");
+	assert_string_equal(after, before);
+	run_shell("iptables-nft-save -t nat | grep -q -- '-A POSTROUTING .* FLANNEL-POSTRTG'");
+
+	run_shell("nft delete rule ip filter FORWARD handle "
+		  "$(nft -a list chain ip filter FORWARD | sed -n 's/.*vmap.*handle //p')");
+	run_shell("iptables-nft -P FORWARD ACCEPT");
+	assert_int_equal(check(&f), IPTABLES_APPLIED);
+	assert_canonical(&f);
+	run_shell("%s", vmap);
+	assert_int_equal(check(&f), IPTABLES_FAILED);
+	assert_int_equal(n_restores(), 1);
+	tear_down(&f);
+}
+
 /* Last: from then on this process sees none of the system's programs. */
 static void test_not_installed(void **state)
 {
@@ -836,6 +873,7 @@ int main(void)
 		cmocka_unit_test(test_freed_when_done),
 		cmocka_unit_test(test_version),
 		cmocka_unit_test(test_legacy_in_use),
+		cmocka_unit_test(test_words_of_nft),
 		cmocka_unit_test(test_not_installed),
 	};
 	int n_failed;
