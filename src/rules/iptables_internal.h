@@ -68,7 +68,8 @@ struct iptables_view {
 struct iptables_finding {
 	struct iptables_lines want, old;
 	bool chain_right, base_right;
-	size_t place; /* of our jump among the rules of others, from 1 */
+	size_t place, last; /* of our jump among the rules of others, from 1: the best, and the
+			     * last that will do */
 };
 void iptables_compare(const struct iptables_view *view, const struct policy *policy,
 		      const struct iptables_view *learned, enum iptables_table table,

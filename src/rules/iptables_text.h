@@ -3,8 +3,10 @@
  *
  * A view is fed with the lines of iptables-save, keeps those that concern us, and says
  * whether they are as the policy wants them: our chains line by line, in order; exactly
- * one jump to each; that of nat POSTROUTING first, that of filter FORWARD before
- * everything but what policy_stands_before(). If not, it writes the one text for
+ * one jump to each, that of filter FORWARD right behind those of others that
+ * policy_stands_before(), that of nat POSTROUTING before or among them: Calico's felix puts
+ * its own first again whenever another is (Canal is Calico's policies on flannel), and in
+ * nat nothing is lost by that. If they are not, it writes the one text for
  * `iptables-restore --noflush` that makes them so: each table in one transaction.
  */
 #pragma once

@@ -274,14 +274,12 @@ bool iptables_is_ours(const struct iptables_kept *kept, const struct iptables_fi
 	return false;
 }
 
-/* Where our jump belongs when all that is ours has been taken away. */
-static size_t find_place(const struct iptables_part *part, enum iptables_table table,
-			 const struct iptables_finding *finding)
+/* Before which foreign rule our jump must stand when all that is ours has been taken away. */
+static size_t find_last_place(const struct iptables_part *part,
+			      const struct iptables_finding *finding)
 {
 	size_t end = part->foreign ? part->foreign : part->n_base + 1, n_ours = 0;
 
-	if (table == IPTABLES_NAT)
-		return 1;
 	for (size_t i = 0; i < part->n_kept; i++) {
 		const struct iptables_kept *kept = &part->kept[i];
 
@@ -313,6 +311,11 @@ static bool is_learned_jump(const struct iptables_kept *kept, const struct iptab
 	return false;
 }
 
+static bool is_at_its_place(size_t index, const struct iptables_finding *finding)
+{
+	return index >= finding->place && index <= finding->last;
+}
+
 /* One jump at its place and nothing else of ours; or nothing at all. */
 static bool is_base_right(const struct iptables_part *part, enum iptables_table table,
 			  const struct iptables_finding *finding,
@@ -329,7 +332,7 @@ static bool is_base_right(const struct iptables_part *part, enum iptables_table 
 	}
 	if (!finding->want.n || !ours)
 		return !finding->want.n && !ours;
-	return ours->kind == IPTABLES_KEPT_JUMP && ours->index == finding->place &&
+	return ours->kind == IPTABLES_KEPT_JUMP && is_at_its_place(ours->index, finding) &&
 	       (is_jump(ours, table) || is_learned_jump(ours, learned));
 }
 
@@ -342,7 +345,9 @@ void iptables_compare(const struct iptables_view *view, const struct policy *pol
 
 	iptables_render_chain(policy, view->family, table, &ret_finding->want);
 	iptables_render_old(policy, view->family, table, &ret_finding->old);
-	ret_finding->place = find_place(part, table, ret_finding);
+	ret_finding->last = find_last_place(part, ret_finding);
+	/* In nat it does not matter who comes first of us and those. */
+	ret_finding->place = table == IPTABLES_NAT ? 1 : ret_finding->last;
 	ret_finding->chain_right =
 		part->unreadable || is_chain_right(part, &ret_finding->want, known);
 	ret_finding->base_right =
@@ -447,7 +452,7 @@ static void explain_base(const struct iptables_part *part, const struct iptables
 			       names->chain);
 	else if (n_jumps > 1)
 		(void)snprintf(buf, size, "there are %zu jumps to %s", n_jumps, names->chain);
-	else if (index != finding->place)
+	else if (!is_at_its_place(index, finding))
 		(void)snprintf(buf, size, "the jump to %s is rule %zu of %s instead of %zu",
 			       names->chain, index, names->base, finding->place);
 	else

@@ -349,6 +349,12 @@ static void go_among_others(enum iptables_variant variant, enum ip_family family
 	assert_int_equal(check(&f), IPTABLES_REPAIRED);
 	change_world(&f, "$T -D FORWARD -p tcp -j DROP");
 	assert_int_equal(check(&f), IPTABLES_REPAIRED);
+	/* Calico's felix wants to be first, and would come back again and again. */
+	change_world(&f, "$T -t nat -N cali-POSTROUTING; "
+			 "$T -t nat -I POSTROUTING -j cali-POSTROUTING");
+	assert_int_equal(check(&f), IPTABLES_INTACT);
+	change_world(&f, "$T -t nat -D POSTROUTING -j cali-POSTROUTING; "
+			 "$T -t nat -X cali-POSTROUTING");
 
 	/* All of ours goes, and nothing else. */
 	n_restores();

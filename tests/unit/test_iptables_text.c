@@ -105,11 +105,20 @@ static const struct repair repairs[] = {
 		  "flanneld\\ forward -j ACCEPT\n",
 		  "1"),
 	 "FORWARD has 1 rules of an older flannel"},
-	/* nat: before everybody. */
-	{NAT_HEAD "-A POSTROUTING -j KUBE-POSTROUTING\n" NAT_JUMP NAT_CHAIN "COMMIT\n" FWD_RIGHT,
+	/* nat: before everybody, but not against those who must be first themselves. */
+	{NAT_HEAD
+	 "-A POSTROUTING -j cali-POSTROUTING\n-A POSTROUTING -j KUBE-POSTROUTING\n" NAT_JUMP
+	 "-A POSTROUTING -j MASQUERADE\n" NAT_CHAIN "COMMIT\n" FWD_RIGHT,
+	 "", ""},
+	{NAT_HEAD "-A POSTROUTING -j cali-POSTROUTING\n" NAT_JUMP
+		  "-A POSTROUTING -j KUBE-POSTROUTING\n" NAT_CHAIN "COMMIT\n" FWD_RIGHT,
+	 "", ""},
+	{NAT_HEAD
+	 "-A POSTROUTING -j cali-POSTROUTING\n-A POSTROUTING -j MASQUERADE\n" NAT_JUMP NAT_CHAIN
+	 "COMMIT\n" FWD_RIGHT,
 	 "*nat\n-D POSTROUTING " M "FLANNEL-POSTRTG\n-I POSTROUTING 1 " M
 	 "FLANNEL-POSTRTG\nCOMMIT\n",
-	 "the jump to FLANNEL-POSTRTG is rule 2 of POSTROUTING instead of 1"},
+	 "the jump to FLANNEL-POSTRTG is rule 3 of POSTROUTING instead of 1"},
 	/* What iptables-nft-save cannot list is not touched; the rest is. */
 	{"# Table `filter' is incompatible, use 'nft' tool.\n" NAT_RIGHT, "", ""},
 	{"# Table `nat' is incompatible, use 'nft' tool.\n" FWD_HEAD "COMMIT\n",
