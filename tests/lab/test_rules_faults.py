@@ -174,6 +174,24 @@ def test_a_restore_that_hangs_holds_up_nothing_else(make):
                "the child has gone with the daemon")
 
 
+def test_a_warning_is_no_end_of_the_wait(make):
+    """Ready, and pods, come when the rules are in force; not when something else is known."""
+    keeper = make(NFT)
+    h1, wrapped = keeper.h1, Wrapped(keeper)
+    h1.allow_log("W", "drops forwarded packets by policy")
+    h1.run("nft", "add table inet strict; add chain inet strict f "
+           "{ type filter hook forward priority 7; policy drop; }")
+    wrapped.told(f"while [ -e {wrapped.order} ]; do sleep 0.05; done")
+    start(keeper, env=wrapped.env, wait=False)
+    h1.wait_log("drops forwarded packets by policy")
+    stays(lambda: h1.get("/readyz")[0] == 503 and not os.path.exists(h1.subnet_file), 0.5)
+    assert "missing rules: waiting" in h1.get("/readyz")[1]
+    wrapped.told(None)
+    h1.wait_ready()
+    assert in_force(keeper)
+    h1.wait_readyz(200, "by policy")
+
+
 def test_another_holds_the_lock_of_iptables_legacy(make):
     keeper = make(LEGACY)
     h1 = keeper.h1
