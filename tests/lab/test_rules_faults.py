@@ -349,6 +349,37 @@ def test_cleanup_removes_ours_and_nothing_else(make, mode):
     assert not os.path.exists(h1.subnet_file)
 
 
+def test_cleanup_of_much(make):
+    """More than one answer of the kernel holds, and all of it goes at once."""
+    keeper = make(NFTABLES)
+    h1 = keeper.h1
+    batch = [f"link add d{i} type bridge" for i in range(60)]
+    batch += [f"link set d{i} alias 'weft {i}'" for i in range(60)]
+    batch += [f"route add 10.{i >> 8}.{i & 255}.0/24 via 192.168.64.254 proto 87"
+              for i in range(600)]
+    h1.ip(*batch)
+    h1.ip(*[f"route add fc00:{i:x}::/32 dev eth0 proto 87" for i in range(600)], tool="ip -6")
+    done = cleanup(keeper)
+    assert done.code == 0 and not done.lines("E"), done.text[-2000:]
+    assert not [e for e in h1.ip_json("link") if e["ifname"].startswith("d")]
+    assert not h1.ip_json("route", "show", "proto", 87)
+    assert not h1.ip_json("-6", "route", "show", "proto", 87)
+    assert len([x for x in done.lines("I") if "Removed" in x]) == 1260
+
+
+def test_cleanup_says_what_it_did_to_files(make):
+    keeper = make(NFTABLES)
+    h1 = keeper.h1
+    nowhere = os.path.join(h1.dir, "nowhere")
+    with open(nowhere, "w", encoding="ascii"):
+        pass
+    done = cleanup(keeper, "--cleanup-files", f"--subnet-file={nowhere}/subnet.env")
+    assert done.code == 0 and "Removed" not in done.text, done.text
+    os.makedirs(os.path.join(h1.dir, "full", "subnet.env"))
+    done = cleanup(keeper, "--cleanup-files", f"--subnet-file={h1.dir}/full/subnet.env")
+    assert done.code == 1 and "full/subnet.env failed" in done.text, done.text
+
+
 # -- two on one host -------------------------------------------------------------------
 
 def test_a_second_flanneld_of_a_host_leaves_the_rules_alone(make):
