@@ -175,7 +175,8 @@ def test_a_restore_that_hangs_holds_up_nothing_else(make):
 
 
 def test_a_warning_is_no_end_of_the_wait(make):
-    """Ready, and pods, come when the rules are in force; not when something else is known."""
+    """Ready, and pods, come when the rules are in force; not when something else is known or
+    has changed."""
     keeper = make(NFT)
     h1, wrapped = keeper.h1, Wrapped(keeper)
     h1.allow_log("W", "drops forwarded packets by policy")
@@ -184,6 +185,8 @@ def test_a_warning_is_no_end_of_the_wait(make):
     wrapped.told(f"while [ -e {wrapped.order} ]; do sleep 0.05; done")
     start(keeper, env=wrapped.env, wait=False)
     h1.wait_log("drops forwarded packets by policy")
+    h1.ip("link set eth0 mtu 1400")
+    wait_until(lambda: h1.overlay()["devices"]["flannel.1"]["mtu"] == 1350)
     stays(lambda: h1.get("/readyz")[0] == 503 and not os.path.exists(h1.subnet_file), 0.5)
     assert "missing rules: waiting" in h1.get("/readyz")[1]
     wrapped.told(None)
