@@ -68,6 +68,9 @@ static void tell(struct rules *r)
 			return;
 		if (!*problem)
 			problem = rules_by_iptables(r, f) ? h->keeper.problem : h->problem;
+		/* Nothing is wanted, and something of ours stays. */
+		if (!*problem && !rules_wants(r, f))
+			problem = h->legacy.problem;
 	}
 	if (r->told && !strcmp(r->state, problem))
 		return;

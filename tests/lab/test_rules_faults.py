@@ -383,6 +383,22 @@ def test_cleanup_says_what_it_did_to_files(make):
     assert done.code == 1 and "full/subnet.env failed" in done.text, done.text
 
 
+def test_cleanup_that_fails_in_iptables_legacy(make):
+    keeper = make(LEGACY)
+    h1, wrapped = keeper.h1, Wrapped(keeper)
+    start(keeper, env=wrapped.env)
+    h1.stop_flanneld()
+    name = os.path.join(wrapped.dir, "iptables-legacy-restore")
+    with open(name, "w", encoding="ascii") as f:
+        f.write("#!/bin/sh\necho 'no memory today' >&2\nexit 4\n")
+    os.chmod(name, 0o755)
+    done = h1.run_flanneld("--cleanup", env=wrapped.env, timeout=15)
+    assert done.code == 1 and "no memory today" in done.text, done.text
+    os.unlink(name)
+    done = h1.run_flanneld("--cleanup", env=wrapped.env, timeout=15)
+    assert done.code == 0 and nothing_of_ours(keeper), done.text
+
+
 # -- two on one host -------------------------------------------------------------------
 
 def test_a_second_flanneld_of_a_host_leaves_the_rules_alone(make):
