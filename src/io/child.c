@@ -25,6 +25,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -77,9 +78,16 @@ static void add_undead(pid_t pid)
 
 /* -- the program ------------------------------------------------------------------------ */
 
+/* errno says why not. A directory may be "executed" too, and may stand in PATH before the
+ * program. */
 static bool is_program(const char *path)
 {
-	return !access(path, X_OK);
+	struct stat st;
+
+	if (access(path, X_OK) || stat(path, &st))
+		return false;
+	errno = EACCES;
+	return S_ISREG(st.st_mode);
 }
 
 /* Looks for @name in the directories of @list. */

@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -151,12 +152,23 @@ static void test_missing(void **state)
 static void test_search(void **state)
 {
 	_cleanup_free_ char *path = mem_strdup(getenv("PATH"));
-	struct run run;
+	char directory[] = "/tmp/weft-child-XXXXXX", place[64];
+	struct run run, refused = {.loop = loop_new()};
 
 	(void)state;
 	assert_int_equal(setenv("PATH", "/nowhere:", 1), 0);
 	run = run_child(ARGS("cat"), "x\n", 20000);
 	assert_int_equal(run.n_lines, 1);
+	/* Nor is a directory a program, which "may be executed" as well. */
+	assert_non_null(mkdtemp(directory));
+	(void)snprintf(place, sizeof(place), "%s/cat", directory);
+	assert_int_equal(mkdir(place, 0755), 0);
+	assert_int_equal(setenv("PATH", directory, 1), 0);
+	run = run_child(ARGS("cat"), "x\n", 20000);
+	assert_int_equal(run.n_lines, 1);
+	assert_int_equal(start(&refused, (const char *const[]){place, NULL}, NULL, 1000), -EACCES);
+	loop_free(refused.loop);
+	assert_int_equal(rmdir(place) | rmdir(directory), 0);
 	assert_int_equal(unsetenv("PATH"), 0);
 	run = run_child(ARGS("cat"), "x\n", 20000);
 	assert_int_equal(run.n_lines, 1);
