@@ -134,6 +134,22 @@ static void test_endings(void **state)
 	}
 }
 
+/* Whoever starts the daemon may have blocked SIGCHLD, and a mask is inherited. */
+static void test_blocked_signal(void **state)
+{
+	struct run run;
+	sigset_t set;
+
+	(void)state;
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGCHLD);
+	assert_int_equal(sigprocmask(SIG_BLOCK, &set, NULL), 0);
+	run = run_child(ARGS("sh", "-c", "exit 3"), NULL, 3000);
+	(void)sigprocmask(SIG_UNBLOCK, &set, NULL);
+	assert_int_equal(run.end.exit_code, 3);
+	assert_false(run.end.timed_out);
+}
+
 static void test_missing(void **state)
 {
 	struct run run = {.loop = loop_new()};
@@ -391,17 +407,12 @@ static void test_descriptors(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_endings),
-		cmocka_unit_test(test_missing),
-		cmocka_unit_test(test_search),
-		cmocka_unit_test(test_much_output),
-		cmocka_unit_test(test_long_line),
-		cmocka_unit_test(test_much_input),
-		cmocka_unit_test(test_timeout),
-		cmocka_unit_test(test_grandchild),
-		cmocka_unit_test(test_freed_while_running),
-		cmocka_unit_test(test_several),
-		cmocka_unit_test(test_descriptors),
+		cmocka_unit_test(test_endings),     cmocka_unit_test(test_blocked_signal),
+		cmocka_unit_test(test_missing),     cmocka_unit_test(test_search),
+		cmocka_unit_test(test_much_output), cmocka_unit_test(test_long_line),
+		cmocka_unit_test(test_much_input),  cmocka_unit_test(test_timeout),
+		cmocka_unit_test(test_grandchild),  cmocka_unit_test(test_freed_while_running),
+		cmocka_unit_test(test_several),     cmocka_unit_test(test_descriptors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
