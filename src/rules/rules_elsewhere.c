@@ -135,7 +135,7 @@ static void clear_elsewhere(struct rules *r, enum ip_family f)
 		drop_table(r, f);
 	if (rules_by_iptables(r, f) && r->default_variant == DEFAULT_IS_NFT)
 		return;
-	if (nft_foreign_sweep(f, &changed, &err))
+	if (nft_foreign_sweep(f, &r->policy, &changed, &err))
 		log_debug(1, "Clearing iptables rules in nftables, %s: %s", ip_family_name(f),
 			  err.text);
 	else if (changed)

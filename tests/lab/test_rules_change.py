@@ -95,8 +95,6 @@ def only(keeper, mode):
 
 @pytest.mark.parametrize("layout", ["iptables", "v0.11", "nftables"])
 def test_takeover_from_flannel(keeper, layout):
-    if layout == "v0.11" and keeper.mode == NFTABLES:
-        pytest.skip("docs/rules.md: rules without a comment stay in nftables mode")
     want = keeper.everything()
     keeper.h1.stop_flanneld()
     keeper.lay(keeper.h1)
