@@ -159,7 +159,7 @@ bool policy_stands_before(const char *chain)
 {
 	/* Docker's isolation drops between its own bridges and nothing else. */
 	static const char *const prefixes[] = {"KUBE-", "cali-", "CILIUM_", "WEAVE-NPC",
-					       "DOCKER-ISOLATION-"};
+					       "DOCKER-ISOLATION"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
 		if (!strncmp(chain, prefixes[i], strlen(prefixes[i])))
