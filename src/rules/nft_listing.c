@@ -3,13 +3,12 @@
 #include "rules/nft_listing.h"
 
 #include "base/mem.h"
-#include "kernel/netlink.h"
 #include "kernel/nft_rule.h"
+#include "rules/nft.h"
 
 #include <errno.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_nat.h>
-#include <linux/netlink.h>
 #include <string.h>
 
 /* An inconsistent dump is tried again. */
@@ -243,19 +242,13 @@ int nft_listing_show_extensions(json_t *list, const char *family, const char *ta
 {
 	char buf[NETLINK_MESSAGE_MAX] __attribute__((aligned(8))) = {0};
 	struct nlmsghdr *msg;
-	struct netlink *nl;
-	int code;
+	int code = -EINTR;
 
 	if (!has_extension(list))
 		return 0;
-	code = netlink_open(NETLINK_NETFILTER, &nl, err);
-	if (code)
-		return code;
 	msg = nft_put_rule_dump(buf, !strcmp(family, "ip6") ? NFPROTO_IPV6 : NFPROTO_IPV4, table,
 				chain);
-	code = -EINTR;
 	for (int i = 0; i < TRIES && code == -EINTR; i++)
-		code = netlink_dump(nl, msg, on_rule, list, err);
-	netlink_close(nl);
+		code = nft_dump(msg, on_rule, list, err);
 	return code;
 }
