@@ -49,7 +49,8 @@ int nft_foreign_ensure(enum nft_foreign_chain which, const struct policy *policy
 int nft_foreign_plan_sweep(const char *json, size_t len, const struct policy *policy,
 			   char **ret_commands, struct err *err);
 /* Does that in both tables of @family. Rules with the forward comment in filter FORWARD
- * itself are left to nft_foreign_ensure(), also when iptables has made them. */
+ * itself are left to nft_foreign_ensure(), also when iptables has made them. *@ret_changed is
+ * set also when one of the tables refuses. */
 int nft_foreign_sweep(enum ip_family family, const struct policy *policy, bool *ret_changed,
 		      struct err *err);
 

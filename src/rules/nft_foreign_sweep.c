@@ -208,16 +208,18 @@ int nft_foreign_sweep(enum ip_family family, const struct policy *policy, bool *
 {
 	static const struct swept swept[] = {{"nat", "POSTROUTING"}, {"filter", "FORWARD"}};
 	const char *name = family == IP_V6 ? "ip6" : "ip";
-	bool changed = false;
+	int failed = 0;
 
+	*ret_changed = false;
 	for (size_t i = 0; i < ARRAY_SIZE(swept); i++) {
 		int code = -ENOENT;
+		struct err why;
 
 		for (int j = 0; j < TRIES && code == -ENOENT; j++)
-			code = sweep_once(name, &swept[i], policy, &changed, err);
+			code = sweep_once(name, &swept[i], policy, ret_changed, &why);
 		if (code)
-			return err_wrap(err, code, "table %s %s", name, swept[i].table);
+			failed = err_set(err, code, "table %s %s: %s", name, swept[i].table,
+					 why.text);
 	}
-	*ret_changed = changed;
-	return 0;
+	return failed;
 }

@@ -24,7 +24,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FAILED_RETRY_MS  5000  /* nftables has refused something */
 #define FULL_CHECK_MS    60000 /* of what is watched anyway */
 #define IPTABLES_PACE_MS 1000  /* between two checks that notifications ask for */
 #define FIGHT_WINDOW_MS  10000
@@ -67,7 +66,9 @@ static void tell(struct rules *r)
 		if (rules_by_iptables(r, f) && !h->keeper.done)
 			return;
 		if (!*problem)
-			problem = rules_by_iptables(r, f) ? h->keeper.problem : h->problem;
+			problem = rules_by_iptables(r, f) ? h->keeper.problem
+				  : rules_wants(r, f)     ? h->problem
+							  : h->leftover;
 	}
 	if (r->told && !strcmp(r->state, problem))
 		return;
@@ -130,7 +131,7 @@ static void install_table(struct rules *r, enum ip_family f)
 	h->has_table = !nft_table_install(&r->policy, f, &h->listing, &err);
 	(void)snprintf(h->problem, sizeof(h->problem), "%s", h->has_table ? "" : err.text);
 	if (!h->has_table)
-		loop_timer_set_sooner(r->look_timer, FAILED_RETRY_MS);
+		loop_timer_set_sooner(r->look_timer, RULES_FAILED_RETRY_MS);
 }
 
 static void look_at_table(struct rules *r, enum ip_family f)
@@ -150,7 +151,8 @@ static void look_at_table(struct rules *r, enum ip_family f)
 		(void)snprintf(text, sizeof(text), "Restored nftables table %s, changed by %s",
 			       nft_table_name(f), r->culprit);
 		install_table(r, f);
-		rules_log_repair(r, text);
+		if (h->has_table)
+			rules_log_repair(r, text);
 	}
 }
 
@@ -266,10 +268,12 @@ static void look(void *userdata)
 		return;
 	ask_version(r);
 	IP_FOREACH_FAMILY (f) {
-		if (rules_by_iptables(r, f))
+		if (rules_by_iptables(r, f)) {
 			look_at_iptables(r, f);
-		else
+		} else {
 			look_at_table(r, f);
+			r->touched_iptables[f] = false;
+		}
 		r->touched_table[f] = false;
 	}
 	/* Before the variant is known nobody can say what is "elsewhere". */
@@ -353,7 +357,7 @@ void rules_want(struct rules *r, const struct policy *policy, bool nftables)
 	IP_FOREACH_FAMILY (f) {
 		struct home *h = &r->home[f];
 
-		h->has_table = h->cleared = false;
+		h->has_table = h->taken_over = false;
 		rules_stop_keeper(&h->legacy); /* look() begins it again */
 		if (rules_by_iptables(r, f))
 			rules_start_keeper(r, &h->keeper, policy);
