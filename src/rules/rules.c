@@ -21,8 +21,10 @@
 #include "base/mem.h"
 #include "rules/nft_table.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define FULL_CHECK_MS    60000 /* of what is watched anyway */
 #define IPTABLES_PACE_MS 1000  /* between two checks that notifications ask for */
@@ -285,12 +287,62 @@ static void look(void *userdata)
 
 /* ---- life ---- */
 
+/* The file of the host's iptables-restore, behind all links; 0: there is none. */
+static ino_t find_iptables(void)
+{
+	char path[PATH_MAX];
+	struct stat st;
+
+	for (const char *dir = getenv("PATH"); dir && *dir;) {
+		const size_t len = strcspn(dir, ":");
+
+		(void)snprintf(path, sizeof(path), "%.*s/iptables-restore", (int)len, dir);
+		if (len && !stat(path, &st))
+			return st.st_ino;
+		dir += len + (dir[len] == ':');
+	}
+	return 0;
+}
+
+/* Nothing is known to be as wanted. */
+static void begin(struct rules *r)
+{
+	r->full_check_ms = loop_now_ms();
+	r->default_variant = DEFAULT_UNKNOWN;
+	iptables_version_free(TAKE_PTR(r->asking));
+	r->iptables_file = find_iptables();
+	IP_FOREACH_FAMILY (f) {
+		struct home *h = &r->home[f];
+
+		h->has_table = h->taken_over = false;
+		rules_stop_keeper(&h->legacy); /* look() begins it again */
+		if (rules_by_iptables(r, f))
+			rules_start_keeper(r, &h->keeper, &r->policy);
+	}
+	rules_touch_all(r);
+	loop_timer_set(r->resync_timer, r->resync_ms);
+	look(r);
+}
+
+/* The administrator has chosen the other variant (update-alternatives), or installed one. */
+static void begin_with_another_iptables(struct rules *r)
+{
+	log_info("The host's iptables is another program now: beginning anew with it");
+	IP_FOREACH_FAMILY (f)
+		rules_stop_keeper(&r->home[f].keeper);
+	begin(r);
+}
+
 static void on_resync(void *userdata)
 {
 	struct rules *r = userdata;
 	int64_t now = loop_now_ms();
 	bool full = now - r->full_check_ms >= FULL_CHECK_MS;
 
+	if (rules_any_by_iptables(r) && find_iptables() != r->iptables_file) {
+		begin_with_another_iptables(r);
+		return;
+	}
 	loop_timer_set(r->resync_timer, r->resync_ms);
 	if (full) {
 		r->full_check_ms = now;
@@ -352,19 +404,7 @@ void rules_want(struct rules *r, const struct policy *policy, bool nftables)
 	r->has_want = true;
 	r->policy = *policy;
 	r->nftables = nftables;
-	r->full_check_ms = loop_now_ms();
-	r->default_variant = DEFAULT_UNKNOWN; /* the host's iptables may be another by now */
-	IP_FOREACH_FAMILY (f) {
-		struct home *h = &r->home[f];
-
-		h->has_table = h->taken_over = false;
-		rules_stop_keeper(&h->legacy); /* look() begins it again */
-		if (rules_by_iptables(r, f))
-			rules_start_keeper(r, &h->keeper, policy);
-	}
-	rules_touch_all(r);
-	loop_timer_set(r->resync_timer, r->resync_ms);
-	look(r);
+	begin(r);
 }
 
 void rules_check(struct rules *r)

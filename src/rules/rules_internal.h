@@ -11,6 +11,7 @@
 #include "rules/rules.h"
 
 #include <stdint.h>
+#include <sys/types.h>
 
 /* Between two repairs, when somebody undoes them again and again. */
 #define RULES_FIGHT_PACE_MS 1000
@@ -52,6 +53,7 @@ struct rules {
 	bool foreign[NFT_FOREIGN_COUNT]; /* our rules are there */
 	enum default_variant default_variant;
 	struct iptables_version *asking; /* for it */
+	ino_t iptables_file;             /* what `iptables-restore` was then; 0: nothing */
 
 	struct netlink *monitor;
 	struct event *monitor_event;

@@ -113,6 +113,44 @@ def test_takeover_from_flannel(keeper, layout):
     keeper.check_flows()
 
 
+class Either:
+    """Tools for one variant, and a PATH for flanneld where the variant can be changed."""
+
+    def __init__(self, lab):
+        self.dir = os.path.join(lab.dir, "bin-either")
+        os.mkdir(self.dir)
+        self.tools = Tools(lab, NFT)
+        self.tools.env = {**self.tools.env, "PATH": f"{self.dir}:{os.environ['PATH']}"}
+        self.choose(NFT)
+
+    def choose(self, variant):
+        """As update-alternatives does it."""
+        for name in os.listdir(self.tools.dir):
+            new = os.path.join(self.dir, "new")
+            os.symlink(f"/usr/sbin/xtables-{variant}-multi", new)
+            os.rename(new, os.path.join(self.dir, name))
+
+
+def test_another_variant_of_iptables_live(lab, make_topo):
+    """Beside Docker on iptables-nft, whose FORWARD drops."""
+    either = Either(lab)
+    keeper = Keeper(lab, make_topo, NFT, tools=either.tools).start()
+
+    def masquerade_in():
+        return {place.split()[0] for place in keeper.ours() if "FLANNEL-POSTRTG" in place}
+
+    first = keeper.everything()
+    with keeper.probes() as answers:
+        either.choose(LEGACY)
+        wait_equal(masquerade_in, {"legacy4", "legacy6"}, 5)
+        either.choose(NFT)
+        wait_equal(masquerade_in, {"nft4", "nft6"}, 5)
+    faultless(answers)
+    wait_equal(lambda: {k: v for k, v in keeper.everything().items() if "legacy" not in k},
+               first, 5)
+    keeper.close()
+
+
 def test_another_subnet(keeper):
     """Lease and file are lost, and another subnet is reserved for h1: its pods are leftovers."""
     h1, store = keeper.h1, keeper.site.topo.store
