@@ -62,9 +62,10 @@ static int check_alone(struct err *err)
 	_cleanup_free_ char *sockets = NULL;
 	const char *name;
 	size_t len;
+	int code = file_read(AT_FDCWD, "/proc/net/unix", SOCKETS_MAX_BYTES, &sockets, &len, err);
 
-	if (file_read(AT_FDCWD, "/proc/net/unix", SOCKETS_MAX_BYTES, &sockets, &len, NULL))
-		return 0;
+	if (code)
+		return err_wrap(err, code, "cannot tell whether flanneld is running");
 	name = strstr(sockets, prefix);
 	if (!name)
 		return 0;

@@ -109,7 +109,8 @@ static void check_bridge_netfilter(struct node *node)
 				      "br_netfilter (modprobe br_netfilter), or set EnableNFTables "
 				      "in the network config",
 				      strrchr(setting[f], '/') + 1);
-	note(node->bridge_problem, *err.text ? err.text : NULL, 'E', "br_netfilter is there now");
+	note(node->bridge_problem, *err.text ? err.text : NULL, 'E',
+	     "br_netfilter is there, or not needed any more");
 	if (*err.text)
 		loop_timer_set(node->rules_timer, RULES_RETRY_MS);
 }

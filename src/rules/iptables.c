@@ -201,6 +201,17 @@ static void explain_waiting(const struct iptables *ipt, char *ended, size_t size
 		(void)snprintf(ended + n, size - n, ": %s", why);
 }
 
+/* Before 1.6.2 MASQUERADE had no random ports of that kind. Flannel does without then. */
+static bool give_up_random_ports(struct iptables *ipt, const char *complaint)
+{
+	if (!ipt->wanted.fully_random || !strstr(complaint, "--random-fully"))
+		return false;
+	ipt->wanted.fully_random = ipt->current = false;
+	log_info("%s knows no --random-fully (1.6.2 and later do): masquerading without",
+		 restore_program(ipt));
+	return true;
+}
+
 static void on_restored(const struct child_end *end, void *userdata)
 {
 	struct iptables *ipt = userdata;
@@ -213,7 +224,7 @@ static void on_restored(const struct child_end *end, void *userdata)
 		fail(ipt, restore_program(ipt), ended);
 		return;
 	}
-	if (end->exit_code)
+	if (end->exit_code && !give_up_random_ports(ipt, ended))
 		iptables_explain_failure(restore_program(ipt), ended, ipt->text, ipt->failure,
 					 sizeof(ipt->failure));
 	else

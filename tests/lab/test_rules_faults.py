@@ -352,6 +352,17 @@ def test_cleanup_removes_ours_and_nothing_else(make, mode):
     assert not os.path.exists(h1.subnet_file)
 
 
+def test_cleanup_that_cannot_tell_whether_it_is_alone(make):
+    keeper = make(NFTABLES)
+    h1 = keeper.h1
+    start(keeper)
+    before = keeper.ours()
+    done = h1.run_flanneld("--cleanup", env=keeper.tools.env, timeout=15,
+                           wrap=mounted("mount -t tmpfs none /proc"))
+    assert done.code == 1 and "cannot tell" in done.text, done.text
+    assert keeper.ours() == before
+
+
 def test_cleanup_of_much(make):
     """More than one answer of the kernel holds, and all of it goes at once."""
     keeper = make(NFTABLES)

@@ -776,6 +776,26 @@ static void test_legacy_in_use(void **state)
 	tear_down(&f);
 }
 
+/* An iptables that is older than --random-fully. */
+static void test_no_random_ports(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	set_up(&f, IPTABLES_LEGACY, IP_V4);
+	do_first("cat >$D/in; if grep -q random-fully $D/in; then "
+		 "echo \"$0 v1.6.1: unknown option \\\"--random-fully\\\"\" >&2; "
+		 "echo 'Error occurred at line: 9' >&2; exit 2; fi; exec <$D/in");
+	assert_int_equal(want(&f, &f.policy), IPTABLES_APPLIED);
+	assert_int_equal(n_restores(), 2);
+	run_shell("iptables-legacy-save -t nat | grep -c 'MASQUERADE$' | grep -qx 2");
+	assert_int_equal(check(&f), IPTABLES_INTACT);
+	run_shell("iptables-legacy -t nat -F FLANNEL-POSTRTG");
+	assert_int_equal(check(&f), IPTABLES_REPAIRED);
+	assert_int_equal(n_restores(), 1);
+	tear_down(&f);
+}
+
 /* A table of which iptables-nft-save says nothing is not taken for an empty one: the jump
  * would come once more at each check. */
 static void test_words_of_nft(void **state)
@@ -879,6 +899,7 @@ int main(void)
 		cmocka_unit_test(test_freed_when_done),
 		cmocka_unit_test(test_version),
 		cmocka_unit_test(test_legacy_in_use),
+		cmocka_unit_test(test_no_random_ports),
 		cmocka_unit_test(test_words_of_nft),
 		cmocka_unit_test(test_not_installed),
 	};

@@ -326,9 +326,6 @@ static const struct complaint complaints[] = {
 	{"Couldn't load target `MASQUERADE':No such file",
 	 "R: Couldn't load target `MASQUERADE':No such file; iptables has no `MASQUERADE' "
 	 "(libxt_MASQUERADE.so)"},
-	{"unknown option \"--random-fully\" Error occurred at line: 3",
-	 "R: unknown option \"--random-fully\" Error occurred at line: 3: that is `-A X'; this "
-	 "iptables is too old for it (1.6.2), --ip-masq-fully-random-disable does without"},
 	{"Extension ", "R: Extension "},
 };
 
