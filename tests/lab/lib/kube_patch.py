@@ -186,7 +186,7 @@ def _check_map(name, field, values):
 
 def _check_pod_cidr(old, new):
     was, now_ = _pod_cidrs(old), _pod_cidrs(new)
-    if was and was != now_:
+    if any(was) and was != now_:
         raise invalid("Node", new["metadata"]["name"], "spec.podCIDRs", "FieldValueForbidden",
                       'Forbidden: node updates may not change podCIDR except from "" to valid')
 

@@ -117,7 +117,7 @@ class Api:
         stamp = [os.stat(path)[1:9] for path in sorted(tls.values())]
         if stamp != self._stamp:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(tls["cert"], tls["key"])
+            context.load_cert_chain(tls["cert"])
             context.set_alpn_protocols(["http/1.1"])
             context.sni_callback = lambda s, name, _: setattr(s, "weft_server_name", name)
             context.load_verify_locations(tls["client_ca"])

@@ -75,6 +75,7 @@ class Watch:
         self.deadline = start + api.watch_seconds(query)
         self._next_bookmark = start + api.config["bookmark_period"]
         self._last_bookmarked = False
+        self._over = False  # an ERROR event was the last thing
         self._held = []  # reordered: waits for the event after it
         raw = query.get("resourceVersion") or "0"
         if not raw.isdigit():
@@ -98,22 +99,25 @@ class Watch:
 
     def _send(self, events):
         """Rendered events, several in one write, but where a fault is between them."""
-        ready = []
+        ready, size = [], 0
         for data in events:
             fault = self.api.faults.take(self.record, OF_EVENT - {"mute"})
-            if fault is None:
-                ready += [chunk(data), *self._held]
-                self._held = []
-                if sum(map(len, ready[-1:])) * len(ready) > _BATCH:
-                    self.connection.send_body(b"".join(ready))
-                    ready = []
-                continue
-            if ready:
-                self.connection.send_body(b"".join(ready))
-                ready = []
-            ready += self._faulty(fault, data)
-        if ready:
-            self.connection.send_body(b"".join(ready))
+            if fault or size > _BATCH:
+                self._write(ready)
+                ready, size = [], 0
+            ready += self._faulty(fault, data) if fault else [chunk(data), *self._release()]
+            size += len(data)
+            if self._over:
+                break
+        self._write(ready)
+
+    def _write(self, chunks):
+        if chunks:
+            self.connection.send_body(b"".join(chunks))
+
+    def _release(self):
+        held, self._held = self._held, []
+        return held
 
     def _faulty(self, fault, data):
         """Chunks to be sent instead of the event; cut and error end the watch here."""
@@ -132,18 +136,17 @@ class Watch:
         reason = fault.args.get("reason", "Expired" if code == 410 else "InternalError")
         status = objects.Refusal(code, reason, f"too old resource version: {self.cursor} "
                                                f"({self.api.store.rv})")
-        self.connection.send_body(chunk(_event("ERROR", status.body()[:-1])))
-        self.end = "clean"
-        return []
+        self._over = True
+        return [chunk(_event("ERROR", status.body()[:-1]))]
 
     def _begin(self):
         """What is there already; False: the watch is at its end."""
         if self.cursor == 0:
             snapshots, self.cursor = self.api.store.list()
             self._told = self.cursor
-            self._send([_event("ADDED", s.whole(self.partial)) for s in snapshots
-                        if self.selector.takes(s)])
-            return True
+            self._send(_event("ADDED", s.whole(self.partial)) for s in snapshots
+                       if self.selector.takes(s))
+            return not self._over
         self._told = self.cursor
         if self.api.store.since(self.cursor) is None:
             refusal = objects.too_old(self.cursor, self.api.store.rv)
@@ -162,7 +165,7 @@ class Watch:
             if rendered:
                 self._told = self.cursor
             self._send(rendered)
-        return True
+        return not self._over
 
     def _bookmark(self, now):
         if not self.bookmarks:
@@ -222,4 +225,4 @@ class Watch:
                 if self.end or now >= self.deadline:
                     break
                 self._wait(poll, waker, now)
-        self.connection.send_body(b"".join(self._held) + b"0\r\n\r\n")
+        self.connection.send_body(b"".join(self._release()) + b"0\r\n\r\n")
