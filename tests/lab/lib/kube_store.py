@@ -38,13 +38,15 @@ class Store:
 
     def _forget(self):
         """No history: nothing before the present can be asked for."""
-        self._events, self._rvs = [], []
+        self._events, self._rvs, self._sorted = [], [], None
         self.oldest = self.nodes_rv = self.rv
 
     # -- changes -----------------------------------------------------------------------
 
     def _record(self, kind, now, before):
         self.nodes_rv = self.rv
+        if kind != "MODIFIED":
+            self._sorted = None
         self._events.append(Event(self.rv, kind, now, before))
         self._rvs.append(self.rv)
         # In lots: each costs a move of the whole list.
@@ -131,10 +133,12 @@ class Store:
     def list(self, rv=None):
         """([snapshots by name], the list's rv), as of now or of an earlier rv."""
         with self.lock:
-            if rv is None or rv == self.rv:
-                return [self.nodes[name] for name in sorted(self.nodes)], self.rv
-            if rv < self.oldest:
+            if rv is not None and rv < self.oldest:
                 raise objects.too_old(rv, self.rv)
+            if rv is None or rv >= self.nodes_rv:
+                if self._sorted is None:
+                    self._sorted = sorted(self.nodes)
+                return [self.nodes[name] for name in self._sorted], rv or self.rv
             found = dict(self.nodes)
             for event in reversed(self._events[bisect.bisect_right(self._rvs, rv) :]):
                 if event.before is None:

@@ -483,7 +483,7 @@ class FakeKube(Kube):
 
     def watches(self, **match):
         """Those that run now, as requests() has them; cursor: up to where they are served."""
-        return _matching(self._ask("watches"), match)
+        return matching(self._ask("watches"), match)
 
     def mark(self):
         """For requests(since=...)."""
@@ -494,10 +494,10 @@ class FakeKube(Kube):
         user, status, sent (bytes, before TLS), at, ended (monotonic), connection (number),
         peer, tls (version), server_name (SNI)."""
         now = self._ask("requests", since=0) if self._control else []
-        return _matching((self._seen + now)[since:], match)
+        return matching((self._seen + now)[since:], match)
 
 
-def _matching(records, match):
+def matching(records, match):
     patterns = {key: re.compile(pattern) for key, pattern in match.items()}
     return [types.SimpleNamespace(**r) for r in records
             if all(p.fullmatch(str(r[key])) for key, p in patterns.items())]
