@@ -167,7 +167,7 @@ class Control:
         self.store.wake()
 
     def do_set(self, name, value):
-        """bookmark_period, watch_seconds, partial"""
+        """bookmark_period, last_bookmark, watch_seconds, partial"""
         self.api.config[name] = value
         self.store.wake()
 

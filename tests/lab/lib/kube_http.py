@@ -23,6 +23,10 @@ class Gone(Exception):
     """The connection is at its end."""
 
 
+class Malformed(Exception):
+    """What came is no HTTP/1.1 request."""
+
+
 class Request:
     def __init__(self, method, target, headers, body):
         self.method, self.headers, self.body = method, headers, body
@@ -89,6 +93,12 @@ class Connection:
 
     def read(self):
         """The next Request; Gone at the end of the connection."""
+        try:
+            return self._read()
+        except ValueError as e:
+            raise Malformed(str(e)) from None
+
+    def _read(self):
         while b"\r\n\r\n" not in self._buffer:
             self._more()
             if len(self._buffer) > _HEAD_MAX:

@@ -149,7 +149,8 @@ class RealKube(Kube):
         wait_until(lambda: all(
             self._may(name, verb, resource) == self._should(name, verb, resource)
             for rule in FLANNEL_RULES + self.rules[name]
-            for verb in rule["verbs"] for resource in rule["resources"] if "*" not in verb + resource
+            for verb in rule["verbs"] for resource in rule["resources"]
+            if "*" not in verb + resource
         ), 10, f"the rules of {name} are in force")
 
     def _should(self, name, verb, resource):

@@ -31,7 +31,7 @@ from . import kube_objects as objects
 from . import kube_rbac as rbac
 from .kube_control import Control
 from .kube_faults import OF_REQUEST, Faults
-from .kube_http import Connection, Gone
+from .kube_http import Connection, Gone, Malformed
 from .kube_objects import Refusal, Snapshot, go_json
 from .kube_store import Store
 from .kube_watch import Selector, Watch
@@ -49,6 +49,8 @@ _INCONSISTENT = (
     "to retrieve the remainder of the results. Continuing with the provided token results in an "
     "inconsistent list - objects that were created, modified, or deleted between the time the "
     "first chunk was returned and now may show up in the list.")
+_MALFORMED = (b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"
+              b"Connection: close\r\n\r\n400 Bad Request")
 _VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _VERSION = {"major": "1", "minor": "31", "gitVersion": "v1.31.1", "platform": "linux/amd64"}
 
@@ -145,8 +147,11 @@ class Api:
                 record["ended"] = time.monotonic()
                 if request.headers.get("connection", "").lower() == "close":
                     break
-        except (Gone, OSError, ValueError):
-            pass  # its end, or no HTTP at all
+        except (Gone, OSError):
+            pass
+        except Malformed:
+            with contextlib.suppress(OSError):
+                connection.sock.sendall(_MALFORMED)
         finally:
             if connection.record:
                 connection.record["ended"] = connection.record["ended"] or time.monotonic()

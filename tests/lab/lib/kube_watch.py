@@ -14,7 +14,6 @@ from .kube_faults import OF_EVENT
 from .kube_http import Gone, chunk
 
 _BATCH = 256 * 1024
-_LAST_BOOKMARK = 2.0
 
 
 class Selector:
@@ -170,7 +169,7 @@ class Watch:
     def _bookmark(self, now):
         if not self.bookmarks:
             return
-        last = not self._last_bookmarked and self.deadline - now <= _LAST_BOOKMARK
+        last = not self._last_bookmarked and self.deadline - now <= self.api.config["last_bookmark"]
         asked = self.api.bookmark_asked > self.record.get("bookmark", 0)
         if not last and not asked and now < self._next_bookmark:
             return
@@ -189,7 +188,7 @@ class Watch:
         if self.bookmarks:
             due = min(due, self._next_bookmark)
             if not self._last_bookmarked:
-                due = min(due, max(self.deadline - _LAST_BOOKMARK, now + 0.01))
+                due = min(due, max(self.deadline - self.api.config["last_bookmark"], now + 0.01))
         for fd, _ in poll.poll(max(0, (due - now) * 1000 + 1)):
             if fd == waker:
                 self.api.drain(waker)

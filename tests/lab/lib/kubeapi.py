@@ -55,6 +55,10 @@ class Refused(Exception):
         self.status, self.code = status, status.get("code")
 
 
+def _family(address):
+    return "ip6" if ":" in address else "ip"
+
+
 class Kube:
     """What the fake and the real one have in common: who may, its files, its objects."""
 
@@ -185,12 +189,12 @@ class Kube:
             context.load_cert_chain(pair.cert, pair.key)
         return context
 
-    def connect(self, address=None, pair=None, timeout=10.0):
-        """An http.client connection, from a socket in its own namespace."""
+    def connect(self, address=None, pair=None, timeout=10.0, ns=None):
+        """An http.client connection, from its own namespace or another."""
         address = address or self.addresses[0]
         connection = http.client.HTTPConnection(address, PORT, timeout=timeout)
-        sock = self.ns.socket(socket.AF_INET6 if ":" in address else socket.AF_INET,
-                              socket.SOCK_STREAM)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        sock = (ns or self.ns).socket(family, socket.SOCK_STREAM)
         sock.settimeout(timeout)
         sock.connect((address, PORT))
         if self.scheme == "https":
@@ -280,17 +284,24 @@ class Kube:
 
     def cut_off(self, host):
         """Packets between a host and it vanish."""
-        rules = "".join(
-            f"add rule inet away {chain} ip{'6' if ':' in a else ''} {what} {a} drop\n"
-            for a in host.addresses for chain, what in (("in", "saddr"), ("out", "daddr")))
+        self._filter(*(rule for a in host.addresses for rule in (
+            f"in {_family(a)} saddr {a} drop", f"out {_family(a)} daddr {a} drop")))
+
+    def block(self, address, refuse=False):
+        """One of its own addresses is dead: silent, or refusing connections."""
+        self._filter(f"in {_family(address)} daddr {address} meta l4proto tcp "
+                     f"{'reject with tcp reset' if refuse else 'drop'}")
+
+    def let_in(self):
+        """The end of all cut_off() and block()."""
+        self.ns.run("nft", "-f", "-", input="add table inet away\ndelete table inet away\n")
+
+    def _filter(self, *rules):
         self.ns.run("nft", "-f", "-", input=(
             "add table inet away\n"
             "add chain inet away in { type filter hook input priority 0; }\n"
-            "add chain inet away out { type filter hook output priority 0; }\n" + rules))
-
-    def let_in(self):
-        """The end of all cut_off()."""
-        self.ns.run("nft", "-f", "-", input="add table inet away\ndelete table inet away\n")
+            "add chain inet away out { type filter hook output priority 0; }\n"
+            + "".join(f"add rule inet away {rule}\n" for rule in rules)))
 
     def log_text(self):
         try:
@@ -314,7 +325,7 @@ class FakeKube(Kube):
             "port": PORT, "control": self._path("control"), "state": self._path("state"),
             "tls": {k: self._path(v) for k, v in files.items()} if tls else None,
             "window": window, "bookmark_period": bookmark_period,
-            "watch_seconds": list(watch_seconds), "partial": True, "rv": rv,
+            "last_bookmark": 2.0, "watch_seconds": list(watch_seconds), "partial": True, "rv": rv,
         }
         self.start()
 
@@ -386,6 +397,7 @@ class FakeKube(Kube):
         if self._control:
             self._control.close()
             self._control = None
+        assert "Traceback" not in self.log_text(), f"the fake's own fault:\n{self.log_text()}"
 
     def backup(self):
         """etcd's data as they are; where that is."""
@@ -400,7 +412,8 @@ class FakeKube(Kube):
         self.start()
 
     def settings(self, **values):
-        """bookmark_period, watch_seconds; partial=False: as one that knows none."""
+        """bookmark_period, last_bookmark (seconds before the end of a watch), watch_seconds;
+        partial=False: as one that knows no partial objects."""
         self._config.update(values)
         for name, value in values.items():
             self._ask("set", name=name, value=value)
@@ -503,13 +516,17 @@ def matching(records, match):
             if all(p.fullmatch(str(r[key])) for key, p in patterns.items())]
 
 
-def kube_api(topo, **how):
-    """The API server of a topology: a real one when KUBE_APISERVER names it."""
-    ns, addresses = topo.server("k1", 240)
+def kube_api(topo, addresses=1, **how):
+    """The API server of a topology: a real one when KUBE_APISERVER names it. addresses: that
+    many IPv4 ones (.240, .239, ...), as those of several servers behind one name."""
+    ns, found = topo.server("k1", 240)
+    for i in range(1, addresses):
+        found.append(f"192.168.64.{240 - i}")
+        ns.ip(f"addr add {found[-1]}/24 dev eth0")
     directory = os.path.join(topo.lab.dir, f"kube{topo.number}")
     binary = os.environ.get("KUBE_APISERVER")
     if binary:
         from .kube_real import RealKube
 
-        return RealKube(topo, binary, ns, addresses, directory, **how)
-    return FakeKube(topo.lab, ns, addresses, directory, **how)
+        return RealKube(topo, binary, ns, found, directory, **how)
+    return FakeKube(topo.lab, ns, found, directory, **how)
