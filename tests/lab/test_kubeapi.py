@@ -7,92 +7,22 @@ but for the faults.
 
 import contextlib
 import json
-import os
 import socket
 import ssl
 
 import pytest
 
 from lib.expect import wait_until
+from lib.kube_client import MERGE, NODES, STRATEGIC, Stream, get, is_status, patch, watch
+from lib.kube_nodes import Nodes
 from lib.kube_rbac import FLANNEL, FLANNEL_RULES
 from lib.kubeapi import PARTIAL, PARTIAL_LIST, Refused
 
 pytestmark = pytest.mark.needs("etcd")  # its openssl
 
-NODES = "/api/v1/nodes"
-STRATEGIC = {"Content-Type": "application/strategic-merge-patch+json"}
-MERGE = {"Content-Type": "application/merge-patch+json"}
 UP = {"type": "NetworkUnavailable", "status": "False", "reason": "FlannelIsUp",
       "message": "Flannel is running on this node",
       "lastHeartbeatTime": "2026-01-02T03:04:05Z", "lastTransitionTime": "2026-01-02T03:04:05Z"}
-
-
-class Stream:
-    """One connection, read byte by byte as it is framed."""
-
-    def __init__(self, kube, pair=None):
-        self.kube = kube
-        self.connection = kube.connect(pair=pair)
-        self.sock = self.connection.sock
-        self.data = b""
-
-    def ask(self, method, target, body=b"", token=None, **headers):
-        token = self.kube.token if token is None else token
-        lines = [f"{method} {target} HTTP/1.1", "Host: kube", "User-Agent: lab"]
-        lines += [f"Authorization: Bearer {token}"] if token else []
-        lines += [f"{k.replace('_', '-')}: {v}" for k, v in headers.items()]
-        lines += [f"Content-Length: {len(body)}"] if body else []
-        self.sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode() + body)
-        return self
-
-    def more(self):
-        data = self.sock.recv(65536)
-        self.data += data
-        return bool(data)
-
-    def take(self, count):
-        while len(self.data) < count:
-            assert self.more(), f"the connection ended at {self.data[-200:]!r}"
-        taken, self.data = self.data[:count], self.data[count:]
-        return taken
-
-    def line(self):
-        while b"\r\n" not in self.data:
-            assert self.more(), f"the connection ended at {self.data[-200:]!r}"
-        line, _, self.data = self.data.partition(b"\r\n")
-        return line.decode()
-
-    def head(self):
-        status = int(self.line().split()[1])
-        headers = {}
-        while line := self.line():
-            name, _, value = line.partition(": ")
-            headers[name.lower()] = value
-        return status, headers
-
-    def chunk(self):
-        data = self.take(int(self.line(), 16))
-        assert self.take(2) == b"\r\n"
-        return data
-
-    def body(self, headers):
-        """A body, framed as its head says."""
-        if "content-length" in headers:
-            return self.take(int(headers["content-length"]))
-        return b"".join(iter(self.chunk, b""))
-
-    def event(self):
-        """(type, object) of the next chunk, which is one event; None at the end."""
-        data = self.chunk()
-        if not data:
-            return None
-        assert data.endswith(b"}\n") and data.count(b"\n") == 1
-        raw = json.loads(data)
-        assert list(raw) == ["type", "object"]
-        return raw["type"], raw["object"]
-
-    def close(self):
-        self.connection.close()
 
 
 @pytest.fixture(scope="module")
@@ -115,40 +45,6 @@ def clean(kube):
 def stream(kube):
     with contextlib.ExitStack() as stack:
         yield lambda **how: stack.enter_context(contextlib.closing(Stream(kube, **how)))
-
-
-def get(kube, target, method="GET", body=None, token=None, **headers):
-    """(status, object) as flannel's user."""
-    headers = {k.replace("_", "-"): v for k, v in headers.items()}
-    status, got, data = kube.request(method, target, body, kube.token if token is None else token,
-                                     headers)
-    assert got["Content-Type"] == "application/json", (status, got, data)
-    return status, json.loads(data)
-
-
-def patch(kube, name, change, headers=None, sub="/status", **more):
-    return get(kube, f"{NODES}/{name}{sub}", "PATCH", json.dumps(change),
-               **(headers or STRATEGIC), **more)
-
-
-def watch(stream, rv, *query, accept="application/json", **more):
-    """A Stream whose head was read."""
-    s = stream()
-    s.ask("GET", f"{NODES}?{'&'.join(['watch=true', f'resourceVersion={rv}', *query])}",
-          Accept=accept, **more)
-    status, headers = s.head()
-    assert (status, headers["transfer-encoding"]) == (200, "chunked"), (status, headers)
-    return s
-
-
-def is_status(got, code, reason, message=None):
-    assert got[0] == code, got
-    status = got[1]
-    assert status["kind"] == "Status" and status["apiVersion"] == "v1"
-    assert (status["status"], status["reason"], status["code"]) == ("Failure", reason, code)
-    if message:
-        assert status["message"] == message
-    return True
 
 
 # -- framing and sizes -----------------------------------------------------------------
@@ -535,128 +431,6 @@ def test_another_certificate_and_another_authority(kube):
         old.wrap_socket(raw, server_hostname=kube.addresses[0])
 
 
-# -- faults ----------------------------------------------------------------------------
-
-@pytest.mark.parametrize("code,reason", [
-    (401, "Unauthorized"), (404, "NotFound"), (409, "Conflict"), (410, "Expired"),
-    (500, "InternalError"), (503, "ServiceUnavailable")])
-def test_fault_status(kube, code, reason):
-    number = kube.fault("status", code=code, times=2, verb="list")
-    for _ in range(2):
-        is_status(get(kube, NODES), code, reason)
-    assert get(kube, NODES)[0] == 200
-    assert kube.fault_used(number) == 2
-
-
-def test_fault_429(kube):
-    kube.fault("status", code=429)
-    status, headers, body = kube.request("GET", NODES)
-    assert (status, headers["Retry-After"]) == (429, "1")
-    assert headers["Content-Type"].startswith("text/plain")
-    assert body == b"Too many requests, please try again later.\n"
-
-
-def test_fault_split(kube, stream):
-    kube.add_node("n1")
-    want = kube.node("n1")
-    for sizes in (1, [3, 7], 1000):
-        kube.fault("split", sizes=sizes)
-        s = stream().ask("GET", f"{NODES}/n1")
-        assert s.head()[0] == 200
-        assert json.loads(s.chunk()) == want
-        assert s.chunk() == b""
-    # Each piece is a TLS record of its own, and so a read of its own.
-    kube.fault("split", sizes=10)
-    s = stream().ask("GET", f"{NODES}/n1")
-    assert [len(s.sock.recv(65536)) for _ in range(5)] == [10] * 5
-
-
-def test_fault_cut(kube, stream):
-    kube.add_node("n1")
-    kube.fault("cut", after=100)
-    s = stream().ask("GET", f"{NODES}/n1")
-    s.head()
-    while s.more():
-        pass
-    assert len(s.data) == 100
-    kube.fault("reset")
-    with pytest.raises((ConnectionResetError, ssl.SSLError, AssertionError)):
-        stream().ask("GET", f"{NODES}/n1").head()
-    assert stream().ask("GET", f"{NODES}/n1").head()[0] == 200
-
-
-def test_fault_silent_and_slow(kube, stream):
-    kube.fault("silent")
-    s = stream().ask("GET", NODES)
-    s.sock.settimeout(0.2)
-    with pytest.raises(TimeoutError):
-        s.more()
-    kube.fault("slow", seconds=0.1)
-    get(kube, NODES)
-    seen = kube.requests(verb="list")[-1]
-    assert seen.ended - seen.at >= 0.1
-
-
-def test_faults_of_content(kube):
-    kube.add_node("n1", small=True)
-    kube.fault("content_type", value="application/yaml")
-    assert kube.request("GET", NODES)[1]["Content-Type"] == "application/yaml"
-    kube.fault("full")
-    assert get(kube, f"{NODES}/n1", Accept=PARTIAL)[1]["kind"] == "Node"
-    kube.fault("body", text="{no json")
-    assert kube.request("GET", NODES)[2] == b"{no json"
-
-
-def test_faults_of_running_watches(kube, stream):
-    kube.add_nodes([{"name": f"n{i}", "small": True} for i in range(3)])
-    s = watch(stream, kube.rv())
-    kube.fault("duplicate")
-    kube.annotate("n0", {"a/b": "1"})
-    assert s.event() == s.event()
-    kube.fault("reorder")
-    kube.annotate("n0", {"a/b": "2"})
-    kube.annotate("n1", {"a/b": "2"})
-    assert [s.event()[1]["metadata"]["name"] for _ in range(2)] == ["n1", "n0"]
-    number = kube.fault("mute", times=None)
-    kube.annotate("n2", {"a/b": "3"})
-    s.sock.settimeout(0.1)
-    with pytest.raises(TimeoutError):
-        s.more()
-    s.sock.settimeout(5)
-    kube.end_faults(number)
-    assert s.event()[1]["metadata"]["name"] == "n2"
-    kube.fault("error")
-    kube.annotate("n2", {"a/b": "4"})
-    is_status((410, s.event()[1]), 410, "Expired")
-    assert s.event() is None
-
-
-def test_faults_that_end_watches(kube, stream):
-    kube.add_node("n1", small=True)
-    s = watch(stream, kube.rv())
-    kube.fault("cut_event")
-    kube.annotate("n1", {"a/b": "1"})
-    while s.more():
-        pass
-    assert b'{"type":"MODIFIED"' in s.data and not s.data.endswith(b"}\n\r\n")
-    s = watch(stream, kube.rv())
-    wait_until(lambda: len(kube.watches()) == 1)
-    assert kube.end_watches("clean") == 1
-    assert s.event() is None
-    s = watch(stream, kube.rv(), "allowWatchBookmarks=true")
-    wait_until(lambda: len(kube.watches()) == 1)
-    kube.bookmark()
-    assert s.event()[0] == "BOOKMARK"
-    kube.end_watches("reset")
-    # Below TLS, which takes the one end for the other.
-    with pytest.raises(ConnectionResetError), socket.socket(fileno=os.dup(s.sock.fileno())) as raw:
-        while raw.recv(65536):
-            pass
-    s = watch(stream, kube.rv())
-    s.close()
-    wait_until(lambda: not kube.watches(), what="the client's end is seen")
-
-
 def test_no_http_is_told_so(kube, stream):
     s = stream()
     s.sock.sendall(b"HELO kube\r\n\r\n")
@@ -666,9 +440,10 @@ def test_no_http_is_told_so(kube, stream):
 
 
 def test_one_of_two_addresses_is_dead(topo_of):
-    topo = topo_of(1)
+    topo = topo_of(1, ipv6=True)
     kube, h1 = topo.kube(addresses=2), topo["h1"].ns
-    first, second = kube.addresses
+    first, ipv6, second = kube.addresses
+    kube.connect(ipv6, ns=h1).close()
     kube.connect(first, ns=h1).close()
     kube.block(first, refuse=True)
     with pytest.raises(ConnectionRefusedError):
@@ -691,6 +466,23 @@ def test_what_was_asked_is_kept(kube):
         assert seen[0].headers["content-type"] == STRATEGIC["Content-Type"]
         assert seen[1].sent > 1000 and seen[1].query == {"limit": "5"}
     assert kube.requests(since=mark, path=f"{NODES}/.*")[0].method == "PATCH"
+
+
+def test_nodes_are_a_store_of_the_lab(kube):
+    store = Nodes(kube)
+    store.put_peer("10.5.7.0-24", "192.0.2.7", mac="02:00:00:00:00:07")
+    store.put_peer("10.5.8.0-24&fc00:5:8::-64", "192.0.2.8")
+    assert store.keys() == ["n-10.5.7.0-24", "n-10.5.8.0-24-fc00-5-8-64"]
+    assert kube.node("n-10.5.8.0-24-fc00-5-8-64")["spec"]["podCIDRs"] == [
+        "10.5.8.0/24", "fc00:5:8::/64"]
+    key, record = store.lease_of("192.0.2.7")
+    assert (key, record["BackendData"]["VtepMAC"]) == ("n-10.5.7.0-24", "02:00:00:00:00:07")
+    store.remove("10.5.7.0-24")
+    assert len(store.keys()) == 1
+    for network in ("10.5.0.0/16", "10.6.0.0/16"):
+        store.write_config({"Network": network})
+        with open(f"{store.config_dir}/net-conf.json", encoding="utf-8") as f:
+            assert json.load(f) == {"Network": network}
 
 
 def test_plain_http_and_many_nodes(topo_of):
