@@ -100,7 +100,8 @@ class Api:
         self.config = config
         self.store = Store(config["window"], config.get("rv") or 1)
         self.faults = Faults()
-        self.users, self.rules = {}, {}
+        self.users = {token: tuple(who) for token, who in config["users"].items()}
+        self.rules = config["rules"]
         self.records = collections.deque(maxlen=200000)
         self.bookmark_asked = 0
         self._numbers = iter(range(1, 1 << 62))

@@ -303,6 +303,14 @@ class Kube:
             "add chain inet away out { type filter hook output priority 0; }\n"
             + "".join(f"add rule inet away {rule}\n" for rule in rules)))
 
+    def story(self):
+        """What a person wants to see of it after a test failed."""
+        lines = []
+        with contextlib.suppress(OSError, RuntimeError):  # it may be paused, or gone
+            lines = [f"{r.method} {r.target} by {r.user}: {r.status}, {r.sent} bytes"
+                     for r in ([] if self.paused else self.requests())[-40:]]
+        return "\n".join([*lines, self.log_text()[-3000:]])
+
     def log_text(self):
         try:
             with open(self.log_path, encoding="utf-8", errors="replace") as f:
@@ -354,7 +362,9 @@ class FakeKube(Kube):
         assert self.process is None, "the API server already runs"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._config["control"])
-        replace_file(self._path("config.json"), json.dumps(self._config))
+        # Users are known before the first connection comes.
+        config = {**self._config, "users": self.users, "rules": self.rules}
+        replace_file(self._path("config.json"), json.dumps(config))
         with open(self.log_path, "ab") as log:
             self.process = self.ns.popen(
                 sys.executable, "-S", "-m", "lib.kube_server", self._path("config.json"),
@@ -372,7 +382,6 @@ class FakeKube(Kube):
         sock.settimeout(120)
         self._control = sock.makefile("rwb")
         sock.close()
-        self._users_changed()
         return self
 
     def _end(self, sig):

@@ -157,6 +157,7 @@ class Topo:
         A host's node, named like it, is for the test to make."""
         kube = kube_api(self, **how)
         self.kubes.append(kube)
+        self.lab.kubes.append(kube)
         self.use(Nodes(kube))
         return kube
 
@@ -261,6 +262,8 @@ class Topo:
                 pod.ns.delete()
             if host in self.lab.hosts:
                 self.lab.hosts.remove(host)
+        for kube in self.kubes:
+            self.lab.kubes.remove(kube)
         for server in self.kubes + self.etcds:
             server.close()
         for ns in self.namespaces:
