@@ -74,6 +74,7 @@ class Watch:
         self.deadline = start + api.watch_seconds(query)
         self._next_bookmark = start + api.config["bookmark_period"]
         self._last_bookmarked = False
+        self._bookmarks_seen = api.bookmark_asked
         self._over = False  # an ERROR event was the last thing
         self._held = []  # reordered: waits for the event after it
         raw = query.get("resourceVersion") or "0"
@@ -170,11 +171,11 @@ class Watch:
         if not self.bookmarks:
             return
         last = not self._last_bookmarked and self.deadline - now <= self.api.config["last_bookmark"]
-        asked = self.api.bookmark_asked > self.record.get("bookmark", 0)
+        asked = self.api.bookmark_asked > self._bookmarks_seen
         if not last and not asked and now < self._next_bookmark:
             return
         self._last_bookmarked = self._last_bookmarked or last
-        self.record["bookmark"] = self.api.bookmark_asked
+        self._bookmarks_seen = self.api.bookmark_asked
         self._next_bookmark = now + self.api.config["bookmark_period"]
         if self.cursor > self._told or asked:
             self._told = self.cursor
@@ -196,8 +197,9 @@ class Watch:
                 raise Gone
 
     def run(self):
-        self.connection.send(self.connection.head(200, self.api.headers(self.record)))
+        # Who has read the head can be sure that orders reach this watch.
         with self.api.store.waker() as waker, self.api.watching(self):
+            self.connection.send(self.connection.head(200, self.api.headers(self.record)))
             poll = select.poll()
             poll.register(waker, select.POLLIN)
             poll.register(self.connection.sock, select.POLLIN)
@@ -221,7 +223,7 @@ class Watch:
                 if not self._follow():
                     break
                 self._bookmark(now)
-                if self.end or now >= self.deadline:
+                if self.end == "clean" or now >= self.deadline:
                     break
                 self._wait(poll, waker, now)
         self.connection.send_body(b"".join(self._release()) + b"0\r\n\r\n")
