@@ -329,13 +329,27 @@ static struct cni_interface interface_of(const struct link *link, const char *sa
 	return interface;
 }
 
+/* A bridge that never was without a port that forwards, because its first one came this fast,
+ * has a carrier but no operational state, and monitoring takes it for down. */
+static int settle_bridge(struct bridge_job *job)
+{
+	MESSAGE_BUFFER(buf);
+
+	/* Without an address its MAC is the lowest of its ports', perhaps the new one's. */
+	if (bridge_find(job))
+		return -1;
+	if (job->bridge.operstate == IF_OPER_UNKNOWN)
+		(void)netlink_request(job->host, link_put_oper_up(buf, job->bridge.ifindex), NULL,
+				      NULL, NULL);
+	return 0;
+}
+
 static int make_attachment(struct bridge_job *job)
 {
 	if (finish_host_end(job) || visit_pod(job) || configure_pod(job) || await_port(job) ||
 	    await_addresses(job))
 		return -1;
-	/* Without an address its MAC is the lowest of its ports', perhaps the new one's. */
-	return bridge_find(job);
+	return settle_bridge(job);
 }
 
 static int add(struct bridge_job *job)

@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/ethtool.h>
+#include <linux/if.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <linux/sockios.h>
@@ -349,6 +350,15 @@ struct nlmsghdr *link_put_flags(void *buf, int ifindex, unsigned flags)
 	struct nlmsghdr *msg = put_header(buf, RTM_NEWLINK, 0, ifindex, &info);
 
 	info->ifi_change = info->ifi_flags = flags;
+	return msg;
+}
+
+struct nlmsghdr *link_put_oper_up(void *buf, int ifindex)
+{
+	struct ifinfomsg *info;
+	struct nlmsghdr *msg = put_header(buf, RTM_NEWLINK, 0, ifindex, &info);
+
+	mnl_attr_put_u8(msg, IFLA_OPERSTATE, IF_OPER_UP);
 	return msg;
 }
 

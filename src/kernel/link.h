@@ -89,6 +89,8 @@ struct nlmsghdr *link_put_create_veth(void *buf, const struct link_veth *veth);
 
 /* Sets IFF_UP, IFF_PROMISC. */
 struct nlmsghdr *link_put_flags(void *buf, int ifindex, unsigned flags);
+/* Says that a device whose operational state is unknown is up: set_operstate(). */
+struct nlmsghdr *link_put_oper_up(void *buf, int ifindex);
 /* Sets the MAC, also to the one it has: so a bridge keeps it whatever its ports' are. */
 struct nlmsghdr *link_put_mac(void *buf, int ifindex, const struct mac *mac);
 /* Lets the bridge send frames back out of the port @name that they came from. */

@@ -7,10 +7,10 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/if.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
-#include <net/if.h>
 #include <stdio.h>
 
 static char buf[NETLINK_MESSAGE_MAX] __attribute__((aligned(8)));
@@ -250,6 +250,8 @@ static void test_small_changes(void **state)
 	assert_int_equal(link_parse(link_put_mac(clean(), 5, &mac), &got), 0);
 	assert_true(mac_equal(&got.mac, &mac));
 	assert_int_equal(got.ifindex, 5);
+	assert_int_equal(link_parse(link_put_oper_up(clean(), 5), &got), 0);
+	assert_int_equal(got.operstate, IF_OPER_UP);
 	for (int on = 0; on < 2; on++) {
 		assert_int_equal(link_parse(link_put_hairpin(clean(), "veth1", on), &got), 0);
 		assert_string_equal(got.name, "veth1");
