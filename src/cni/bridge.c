@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bridge.c - a pod's veth on the host's bridge, made as the plugin bridge makes it
  *
- * Theory of operation: what can fail for reasons of the host comes first (bridge, its
- * addresses, forwarding), since nothing of it is the pod's and nothing has to be undone. Then
- * one request makes both ends of the veth, the host's up and in the bridge, the pod's in the
- * pod's netns. From there on a failure, and nothing else, removes the pair; killed at any
- * point we leave a pair or none, never a half of one, and DEL finds it by the pod's end.
+ * Theory of operation: the bridge comes first, which is no pod's. Then one request makes both
+ * ends of the veth, the host's up and in the bridge, the pod's in the pod's netns. From there
+ * on a failure, and nothing else, removes the pair; killed at any point we leave a pair or
+ * none, never a half of one, and DEL finds it by the pod's end. What else is on the host
+ * (the bridge's addresses, its MAC, forwarding) stays for the next pod.
  *
  * The pod's netns is visited once, to open a socket there (it stays in that netns wherever
  * the thread goes) and to set what exists below /proc/sys only. Addresses, up and routes of
@@ -346,8 +346,8 @@ static int settle_bridge(struct bridge_job *job)
 
 static int make_attachment(struct bridge_job *job)
 {
-	if (finish_host_end(job) || visit_pod(job) || configure_pod(job) || await_port(job) ||
-	    await_addresses(job))
+	if ((job->conf->is_gateway && bridge_ensure_gateways(job)) || finish_host_end(job) ||
+	    visit_pod(job) || configure_pod(job) || await_port(job) || await_addresses(job))
 		return -1;
 	return settle_bridge(job);
 }
@@ -355,8 +355,7 @@ static int make_attachment(struct bridge_job *job)
 static int add(struct bridge_job *job)
 {
 	if (netns_open(job->request->netns, &job->netns, job->error) ||
-	    bridge_open_netlink(&job->host, job->error) || bridge_prepare_host(job) ||
-	    make_pair(job))
+	    bridge_open_netlink(&job->host, job->error) || bridge_ensure(job) || make_pair(job))
 		return -1;
 	if (make_attachment(job)) {
 		remove_pair(job);

@@ -38,7 +38,7 @@ int bridge_find(struct bridge_job *job)
 	return 0;
 }
 
-static int ensure_bridge(struct bridge_job *job)
+int bridge_ensure(struct bridge_job *job)
 {
 	unsigned missing = 0;
 	MESSAGE_BUFFER(buf);
@@ -125,7 +125,8 @@ static int add_gateway(struct bridge_job *job, const struct ip_net *want)
 		return cni_fail(job->error, CNI_INTERNAL, "giving %s to bridge %s: %s",
 				ip_net_format(want, text), job->conf->bridge, err.text);
 	/* Otherwise it takes the lowest MAC of its ports, another one with every pod: the pods
-	 * that are there would have a dead neighbour for a gateway. */
+	 * that are there would have a dead neighbour for a gateway. It has a port by now and
+	 * so another MAC, or this would give it no bridge id: br_set_mac_address(). */
 	memset(buf, 0, sizeof(buf));
 	return bridge_demand(job->host, link_put_mac(buf, job->bridge.ifindex, &job->bridge.mac),
 			     "keeping the MAC of bridge", job->conf->bridge, job->error);
@@ -145,7 +146,7 @@ static int enable_forwarding(struct bridge_job *job, enum ip_family family)
 }
 
 /* In the order of families, as the plugin does it. */
-static int ensure_gateways(struct bridge_job *job)
+int bridge_ensure_gateways(struct bridge_job *job)
 {
 	IP_FOREACH_FAMILY (family) {
 		bool any = false;
@@ -164,11 +165,4 @@ static int ensure_gateways(struct bridge_job *job)
 			return -1;
 	}
 	return 0;
-}
-
-int bridge_prepare_host(struct bridge_job *job)
-{
-	if (ensure_bridge(job))
-		return -1;
-	return job->conf->is_gateway ? ensure_gateways(job) : 0;
 }

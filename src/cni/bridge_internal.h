@@ -28,8 +28,10 @@ void bridge_plan(const struct bridge_conf *conf, struct cni_address *address, si
 
 /* Finds the bridge or makes it, into job->bridge. */
 int bridge_find(struct bridge_job *job);
-/* Bridge, its addresses, forwarding. */
-int bridge_prepare_host(struct bridge_job *job);
+/* Finds or makes it, sets it up. */
+int bridge_ensure(struct bridge_job *job);
+/* Its addresses, forwarding. */
+int bridge_ensure_gateways(struct bridge_job *job);
 
 /* An rtnetlink socket in the calling thread's netns. */
 int bridge_open_netlink(struct netlink **ret_nl, struct cni_error *error);
