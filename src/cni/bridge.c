@@ -333,11 +333,13 @@ static struct cni_interface interface_of(const struct link *link, const char *sa
  * has a carrier but no operational state, and monitoring takes it for down. */
 static int settle_bridge(struct bridge_job *job)
 {
+	const char *name = job->conf->bridge;
 	MESSAGE_BUFFER(buf);
-
 	/* Without an address its MAC is the lowest of its ports', perhaps the new one's. */
-	if (bridge_find(job))
-		return -1;
+	int found = bridge_get_link(job->host, name, &job->bridge, job->error);
+
+	if (found <= 0)
+		return found ? -1 : cni_fail(job->error, CNI_INTERNAL, "bridge %s vanished", name);
 	if (job->bridge.operstate == IF_OPER_UNKNOWN)
 		(void)netlink_request(job->host, link_put_oper_up(buf, job->bridge.ifindex), NULL,
 				      NULL, NULL);

@@ -10,7 +10,7 @@
 #include <stdio.h>
 
 /* Finds it or makes it. Two of us may be about to make the first one. */
-int bridge_find(struct bridge_job *job)
+static int find_bridge(struct bridge_job *job)
 {
 	const char *name = job->conf->bridge;
 	int found = bridge_get_link(job->host, name, &job->bridge, job->error);
@@ -43,7 +43,7 @@ int bridge_ensure(struct bridge_job *job)
 	unsigned missing = 0;
 	MESSAGE_BUFFER(buf);
 
-	if (bridge_find(job))
+	if (find_bridge(job))
 		return -1;
 	/* Its routes are ours to make. */
 	bridge_try_setting("ipv6", job->conf->bridge, "accept_ra", 0);
@@ -121,7 +121,10 @@ static int add_gateway(struct bridge_job *job, const struct ip_net *want)
 		return code < 0 ? -1 : 0;
 	code = netlink_request(job->host, addr_put_add_new(buf, job->bridge.ifindex, want), NULL,
 			       NULL, &err);
-	if (code && code != -EEXIST)
+	/* Another ADD was faster, and does what follows. */
+	if (code == -EEXIST)
+		return 0;
+	if (code)
 		return cni_fail(job->error, CNI_INTERNAL, "giving %s to bridge %s: %s",
 				ip_net_format(want, text), job->conf->bridge, err.text);
 	/* Otherwise it takes the lowest MAC of its ports, another one with every pod: the pods

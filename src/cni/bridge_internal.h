@@ -26,9 +26,7 @@ struct bridge_job {
 void bridge_plan(const struct bridge_conf *conf, struct cni_address *address, size_t n_addresses,
 		 struct cni_route *route, size_t *n_routes);
 
-/* Finds the bridge or makes it, into job->bridge. */
-int bridge_find(struct bridge_job *job);
-/* Finds or makes it, sets it up. */
+/* Finds or makes the bridge, into job->bridge, and sets it up. */
 int bridge_ensure(struct bridge_job *job);
 /* Its addresses, forwarding. */
 int bridge_ensure_gateways(struct bridge_job *job);
