@@ -18,51 +18,51 @@ struct mnl_socket {
 
 struct nlmsghdr *mnl_nlmsg_put_header(void *buf)
 {
-	struct nlmsghdr *msg = memset(buf, 0, MNL_NLMSG_HDRLEN);
+	struct nlmsghdr *nlh = memset(buf, 0, MNL_NLMSG_HDRLEN);
 
-	msg->nlmsg_len = MNL_NLMSG_HDRLEN;
-	return msg;
+	nlh->nlmsg_len = MNL_NLMSG_HDRLEN;
+	return nlh;
 }
 
-void *mnl_nlmsg_put_extra_header(struct nlmsghdr *msg, size_t size)
+void *mnl_nlmsg_put_extra_header(struct nlmsghdr *nlh, size_t size)
 {
-	char *header = (char *)msg + msg->nlmsg_len;
+	char *header = (char *)nlh + nlh->nlmsg_len;
 
-	msg->nlmsg_len += (uint32_t)MNL_ALIGN(size);
+	nlh->nlmsg_len += (uint32_t)MNL_ALIGN(size);
 	return memset(header, 0, MNL_ALIGN(size));
 }
 
-size_t mnl_nlmsg_get_payload_len(const struct nlmsghdr *msg)
+size_t mnl_nlmsg_get_payload_len(const struct nlmsghdr *nlh)
 {
-	return msg->nlmsg_len - MNL_NLMSG_HDRLEN;
+	return nlh->nlmsg_len - MNL_NLMSG_HDRLEN;
 }
 
 /* Whoever has a const message casts what these return: it is the library's signature. */
-void *mnl_nlmsg_get_payload_offset(const struct nlmsghdr *msg, size_t offset)
+void *mnl_nlmsg_get_payload_offset(const struct nlmsghdr *nlh, size_t offset)
 {
-	return (void *)((uintptr_t)msg + MNL_NLMSG_HDRLEN + MNL_ALIGN(offset));
+	return (void *)((uintptr_t)nlh + MNL_NLMSG_HDRLEN + MNL_ALIGN(offset));
 }
 
-void *mnl_nlmsg_get_payload(const struct nlmsghdr *msg)
+void *mnl_nlmsg_get_payload(const struct nlmsghdr *nlh)
 {
-	return mnl_nlmsg_get_payload_offset(msg, 0);
+	return mnl_nlmsg_get_payload_offset(nlh, 0);
 }
 
-void *mnl_nlmsg_get_payload_tail(const struct nlmsghdr *msg)
+void *mnl_nlmsg_get_payload_tail(const struct nlmsghdr *nlh)
 {
-	return (void *)((uintptr_t)msg + MNL_ALIGN(msg->nlmsg_len));
+	return (void *)((uintptr_t)nlh + MNL_ALIGN(nlh->nlmsg_len));
 }
 
-bool mnl_nlmsg_ok(const struct nlmsghdr *msg, int len)
+bool mnl_nlmsg_ok(const struct nlmsghdr *nlh, int len)
 {
-	return len >= (int)sizeof(*msg) && msg->nlmsg_len >= sizeof(*msg) &&
-	       msg->nlmsg_len <= (uint32_t)len;
+	return len >= (int)sizeof(*nlh) && nlh->nlmsg_len >= sizeof(*nlh) &&
+	       nlh->nlmsg_len <= (uint32_t)len;
 }
 
-struct nlmsghdr *mnl_nlmsg_next(const struct nlmsghdr *msg, int *len)
+struct nlmsghdr *mnl_nlmsg_next(const struct nlmsghdr *nlh, int *len)
 {
-	*len -= (int)MNL_ALIGN(msg->nlmsg_len);
-	return mnl_nlmsg_get_payload_tail(msg);
+	*len -= (int)MNL_ALIGN(nlh->nlmsg_len);
+	return mnl_nlmsg_get_payload_tail(nlh);
 }
 
 /* -- attributes ------------------------------------------------------------------------ */
@@ -131,23 +131,22 @@ int mnl_attr_validate(const struct nlattr *attr, enum mnl_attr_data_type type)
 	return mnl_attr_get_str(attr)[len - 1] ? refuse(EINVAL) : 0;
 }
 
-int mnl_attr_parse(const struct nlmsghdr *msg, unsigned int offset, mnl_attr_cb_t callback,
-		   void *data)
+int mnl_attr_parse(const struct nlmsghdr *nlh, unsigned int offset, mnl_attr_cb_t cb, void *data)
 {
 	const struct nlattr *attr;
 	int verdict = MNL_CB_OK;
 
-	mnl_attr_for_each (attr, msg, offset) {
-		verdict = callback(attr, data);
+	mnl_attr_for_each (attr, nlh, offset) {
+		verdict = cb(attr, data);
 		if (verdict <= MNL_CB_STOP)
 			break;
 	}
 	return verdict;
 }
 
-void mnl_attr_put(struct nlmsghdr *msg, uint16_t type, size_t len, const void *data)
+void mnl_attr_put(struct nlmsghdr *nlh, uint16_t type, size_t len, const void *data)
 {
-	struct nlattr *attr = mnl_nlmsg_get_payload_tail(msg);
+	struct nlattr *attr = mnl_nlmsg_get_payload_tail(nlh);
 	char *payload = mnl_attr_get_payload(attr);
 
 	attr->nla_type = type;
@@ -155,42 +154,42 @@ void mnl_attr_put(struct nlmsghdr *msg, uint16_t type, size_t len, const void *d
 	if (len)
 		memcpy(payload, data, len);
 	memset(payload + len, 0, MNL_ALIGN(len) - len);
-	msg->nlmsg_len += (uint32_t)MNL_ALIGN(attr->nla_len);
+	nlh->nlmsg_len += (uint32_t)MNL_ALIGN(attr->nla_len);
 }
 
-void mnl_attr_put_u8(struct nlmsghdr *msg, uint16_t type, uint8_t value)
+void mnl_attr_put_u8(struct nlmsghdr *nlh, uint16_t type, uint8_t data)
 {
-	mnl_attr_put(msg, type, sizeof(value), &value);
+	mnl_attr_put(nlh, type, sizeof(data), &data);
 }
 
-void mnl_attr_put_u16(struct nlmsghdr *msg, uint16_t type, uint16_t value)
+void mnl_attr_put_u16(struct nlmsghdr *nlh, uint16_t type, uint16_t data)
 {
-	mnl_attr_put(msg, type, sizeof(value), &value);
+	mnl_attr_put(nlh, type, sizeof(data), &data);
 }
 
-void mnl_attr_put_u32(struct nlmsghdr *msg, uint16_t type, uint32_t value)
+void mnl_attr_put_u32(struct nlmsghdr *nlh, uint16_t type, uint32_t data)
 {
-	mnl_attr_put(msg, type, sizeof(value), &value);
+	mnl_attr_put(nlh, type, sizeof(data), &data);
 }
 
-void mnl_attr_put_strz(struct nlmsghdr *msg, uint16_t type, const char *text)
+void mnl_attr_put_strz(struct nlmsghdr *nlh, uint16_t type, const char *data)
 {
-	mnl_attr_put(msg, type, strlen(text) + 1, text);
+	mnl_attr_put(nlh, type, strlen(data) + 1, data);
 }
 
-struct nlattr *mnl_attr_nest_start(struct nlmsghdr *msg, uint16_t type)
+struct nlattr *mnl_attr_nest_start(struct nlmsghdr *nlh, uint16_t type)
 {
-	struct nlattr *start = mnl_nlmsg_get_payload_tail(msg);
+	struct nlattr *start = mnl_nlmsg_get_payload_tail(nlh);
 
 	/* Its length is what is put behind it until its end. */
 	start->nla_type = NLA_F_NESTED | type;
-	msg->nlmsg_len += (uint32_t)MNL_ATTR_HDRLEN;
+	nlh->nlmsg_len += (uint32_t)MNL_ATTR_HDRLEN;
 	return start;
 }
 
-void mnl_attr_nest_end(struct nlmsghdr *msg, struct nlattr *start)
+void mnl_attr_nest_end(struct nlmsghdr *nlh, struct nlattr *start)
 {
-	start->nla_len = (uint16_t)((char *)mnl_nlmsg_get_payload_tail(msg) - (char *)start);
+	start->nla_len = (uint16_t)((char *)mnl_nlmsg_get_payload_tail(nlh) - (char *)start);
 }
 
 /* -- sockets --------------------------------------------------------------------------- */

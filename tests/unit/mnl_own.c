@@ -36,7 +36,7 @@
 
 #include "mnl_api.h"
 
-#include "cni/mnl.c"
+#include "cni/mnl.c" /* NOLINT(bugprone-suspicious-include): under other names */
 
 const struct mnl_api mnl_own = {
 #define MEMBER(name) .name = mnl_##name,

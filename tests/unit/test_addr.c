@@ -71,6 +71,7 @@ static void test_others(void **state)
 	msg = addr_put_dump_device(clean(), IP_NONE, 8);
 	assert_int_equal(info->ifa_family, AF_UNSPEC);
 	assert_int_equal(info->ifa_index, 8);
+	assert_int_equal(msg->nlmsg_type, RTM_GETADDR);
 	msg = addr_put_delete(clean(), 7, &net);
 	assert_int_equal(msg->nlmsg_type, RTM_DELADDR);
 	assert_int_equal(addr_parse(msg, &got), 0);

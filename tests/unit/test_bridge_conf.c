@@ -63,7 +63,8 @@ static void test_ours(void **state)
 
 		(void)snprintf(members, sizeof(members), "%s", rows[i].members);
 		for (char *c = members; *c; c++)
-			*c = *c == '\'' ? '"' : *c;
+			if (*c == '\'')
+				*c = '"';
 		json = config_with(members);
 		assert_int_equal(bridge_conf_parse(json, &conf, &why, &error), 1);
 		assert_string_equal(conf.bridge, rows[i].conf.bridge);
@@ -125,113 +126,121 @@ static void test_not_ours(void **state)
 }
 
 /* Gateways and default routes, as calcGateways() of the plugin. */
+struct plan {
+	bool is_gateway, is_default;
+	const char *address[3], *gateway[3], *want_gateway[3];
+	const char *dst[2], *via[2]; /* routes that there are */
+	const char *want_dst[4], *want_via[4];
+};
+
+static const struct plan plans[] = {
+	{false, false, {"10.5.7.2/24"}, {NULL}, {NULL}, {NULL}, {NULL}, {NULL}, {NULL}},
+	{true, false, {"10.5.7.2/24"}, {NULL}, {"10.5.7.1"}, {NULL}, {NULL}, {NULL}, {NULL}},
+	{true,
+	 false,
+	 {"10.5.7.130/25", "fc00::42/64"},
+	 {NULL},
+	 {"10.5.7.129", "fc00::1"},
+	 {"10.5.0.0/16"},
+	 {NULL},
+	 {"10.5.0.0/16"},
+	 {NULL}},
+	{true,
+	 true,
+	 {"10.5.7.2/24", "fc00::2/64"},
+	 {"10.5.7.9", NULL},
+	 {"10.5.7.9", "fc00::1"},
+	 {NULL},
+	 {NULL},
+	 {"0.0.0.0/0", "::/0"},
+	 {"10.5.7.9", "fc00::1"}},
+	/* Two addresses of a family, one default route: of the first. */
+	{true,
+	 true,
+	 {"10.5.7.2/24", "10.5.8.2/24"},
+	 {NULL},
+	 {"10.5.7.1", "10.5.8.1"},
+	 {NULL},
+	 {NULL},
+	 {"0.0.0.0/0"},
+	 {"10.5.7.1"}},
+	/* One that is there, with its gateway, is enough; without one it is not. */
+	{true,
+	 true,
+	 {"10.5.7.2/24"},
+	 {NULL},
+	 {"10.5.7.1"},
+	 {"0.0.0.0/0"},
+	 {"10.5.7.5"},
+	 {"0.0.0.0/0"},
+	 {"10.5.7.5"}},
+	{true,
+	 true,
+	 {"10.5.7.2/24"},
+	 {NULL},
+	 {"10.5.7.1"},
+	 {"0.0.0.0/0"},
+	 {NULL},
+	 {"0.0.0.0/0", "0.0.0.0/0"},
+	 {NULL, "10.5.7.1"}},
+	{true,
+	 true,
+	 {"fc00::2/64"},
+	 {NULL},
+	 {"fc00::1"},
+	 {"0.0.0.0/0"},
+	 {"10.5.7.5"},
+	 {"0.0.0.0/0", "::/0"},
+	 {"10.5.7.5", "fc00::1"}},
+};
+
+static size_t fill_addresses(const struct plan *plan, struct cni_address address[3])
+{
+	size_t n = 0;
+
+	for (; n < 3 && plan->address[n]; n++) {
+		address[n].net = messages_net(plan->address[n]);
+		address[n].gateway = messages_ip(plan->gateway[n]);
+	}
+	return n;
+}
+
+static size_t fill_routes(struct cni_route *route, const char *const *dst, const char *const *via,
+			  size_t max)
+{
+	size_t n = 0;
+
+	for (; n < max && dst[n]; n++) {
+		route[n].dst = messages_net(dst[n]);
+		route[n].gateway = messages_ip(via[n]);
+	}
+	return n;
+}
+
 static void test_plan(void **state)
 {
-	static const struct {
-		bool is_gateway, is_default;
-		const char *address[3], *gateway[3], *want_gateway[3];
-		const char *dst[2], *via[2]; /* routes that there are */
-		const char *want_dst[4], *want_via[4];
-	} rows[] = {
-		{false, false, {"10.5.7.2/24"}, {NULL}, {NULL}, {NULL}, {NULL}, {NULL}, {NULL}},
-		{true,
-		 false,
-		 {"10.5.7.2/24"},
-		 {NULL},
-		 {"10.5.7.1"},
-		 {NULL},
-		 {NULL},
-		 {NULL},
-		 {NULL}},
-		{true,
-		 false,
-		 {"10.5.7.130/25", "fc00::42/64"},
-		 {NULL},
-		 {"10.5.7.129", "fc00::1"},
-		 {"10.5.0.0/16"},
-		 {NULL},
-		 {"10.5.0.0/16"},
-		 {NULL}},
-		{true,
-		 true,
-		 {"10.5.7.2/24", "fc00::2/64"},
-		 {"10.5.7.9", NULL},
-		 {"10.5.7.9", "fc00::1"},
-		 {NULL},
-		 {NULL},
-		 {"0.0.0.0/0", "::/0"},
-		 {"10.5.7.9", "fc00::1"}},
-		/* Two addresses of a family, one default route: of the first. */
-		{true,
-		 true,
-		 {"10.5.7.2/24", "10.5.8.2/24"},
-		 {NULL},
-		 {"10.5.7.1", "10.5.8.1"},
-		 {NULL},
-		 {NULL},
-		 {"0.0.0.0/0"},
-		 {"10.5.7.1"}},
-		/* One that is there, with its gateway, is enough; without one it is not. */
-		{true,
-		 true,
-		 {"10.5.7.2/24"},
-		 {NULL},
-		 {"10.5.7.1"},
-		 {"0.0.0.0/0"},
-		 {"10.5.7.5"},
-		 {"0.0.0.0/0"},
-		 {"10.5.7.5"}},
-		{true,
-		 true,
-		 {"10.5.7.2/24"},
-		 {NULL},
-		 {"10.5.7.1"},
-		 {"0.0.0.0/0"},
-		 {NULL},
-		 {"0.0.0.0/0", "0.0.0.0/0"},
-		 {NULL, "10.5.7.1"}},
-		{true,
-		 true,
-		 {"fc00::2/64"},
-		 {NULL},
-		 {"fc00::1"},
-		 {"0.0.0.0/0"},
-		 {"10.5.7.5"},
-		 {"0.0.0.0/0", "::/0"},
-		 {"10.5.7.5", "fc00::1"}},
-	};
-
 	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		const struct bridge_conf conf = {.is_gateway = rows[i].is_gateway,
-						 .is_default_gateway = rows[i].is_default};
+	for (size_t i = 0; i < ARRAY_SIZE(plans); i++) {
+		const struct plan *plan = &plans[i];
+		const struct bridge_conf conf = {.is_gateway = plan->is_gateway,
+						 .is_default_gateway = plan->is_default};
 		struct cni_address address[3] = {0};
-		struct cni_route route[2 + BRIDGE_ROUTES_MORE] = {0};
-		size_t n = 0, n_routes = 0, n_want = 0;
+		struct cni_route route[2 + BRIDGE_ROUTES_MORE] = {0}, want_route[4] = {0};
+		size_t n = fill_addresses(plan, address);
+		size_t n_routes = fill_routes(route, plan->dst, plan->via, 2);
+		size_t n_want = fill_routes(want_route, plan->want_dst, plan->want_via, 4);
 
-		for (; n < 3 && rows[i].address[n]; n++) {
-			address[n].net = messages_net(rows[i].address[n]);
-			address[n].gateway = messages_ip(rows[i].gateway[n]);
-		}
-		for (; n_routes < 2 && rows[i].dst[n_routes]; n_routes++) {
-			route[n_routes].dst = messages_net(rows[i].dst[n_routes]);
-			route[n_routes].gateway = messages_ip(rows[i].via[n_routes]);
-		}
 		bridge_plan(&conf, address, n, route, &n_routes);
 		for (size_t j = 0; j < n; j++) {
-			struct ip want = messages_ip(rows[i].want_gateway[j]);
+			struct ip want = messages_ip(plan->want_gateway[j]);
 
 			assert_true(ip_equal(&address[j].gateway, &want));
 		}
-		for (; n_want < 4 && rows[i].want_dst[n_want]; n_want++) {
-			struct ip_net dst = messages_net(rows[i].want_dst[n_want]);
-			struct ip via = messages_ip(rows[i].want_via[n_want]);
-
-			assert_true(n_want < n_routes);
-			assert_true(ip_net_equal(&route[n_want].dst, &dst));
-			assert_true(ip_equal(&route[n_want].gateway, &via));
-		}
 		assert_int_equal(n_routes, n_want);
+		for (size_t j = 0; j < n_want; j++) {
+			assert_true(ip_net_equal(&route[j].dst, &want_route[j].dst));
+			assert_true(ip_equal(&route[j].gateway, &want_route[j].gateway));
+		}
 	}
 }
 
