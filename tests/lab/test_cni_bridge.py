@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 
 import pytest
@@ -255,8 +256,31 @@ def test_same_as_the_plugins(make_node, networks, delegate, prepare):
             "host": snapshot(one.ns),
             "pods": [snapshot(pod) for pod in pods],
         })
-    for part in ("answers", "addresses", "host", "pods"):
+        for i, pod in enumerate(pods):
+            one.delete(pod, container=f"c{i}")
+        one.is_clean()
+        seen[-1]["what is left"] = snapshot(one.ns)
+    for part in ("answers", "addresses", "host", "pods", "what is left"):
         assert_same(seen[0][part], seen[1][part], part)
+
+
+@pytest.mark.needs("ipv6")
+def test_usable_at_once(make_node):
+    """The first packet of a pod arrives: the port forwards, the addresses are no longer
+    tentative. A neighbour is asked for again after a second only."""
+    one = make_node(DUAL, ipMasq=False)
+    for n in range(10):
+        pods = [one.pod(), one.pod()]
+        answers = [one.add(pod, container=f"c{n}-{i}") for i, pod in enumerate(pods)]
+        for family, (a, b) in zip((socket.AF_INET, socket.AF_INET6), zip(
+                *([ip["address"].split("/")[0] for ip in answer["ips"]] for answer in answers))):
+            with pods[0].socket(family, socket.SOCK_DGRAM) as rx, \
+                    pods[1].socket(family, socket.SOCK_DGRAM) as tx:
+                rx.bind((a, 0))
+                tx.bind((b, 0))
+                rx.settimeout(0.9)
+                tx.sendto(b"first", rx.getsockname()[:2])
+                assert rx.recv(16) == b"first"
 
 
 # -- what cannot be --------------------------------------------------------------------
