@@ -10,12 +10,17 @@
 
 #include "cni/host_local_files.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <net/if.h>
 #include <stdio.h>
 
-#define OWNER_SIZE (HOST_LOCAL_OWNER_MAX / 2)
+/* The longest id, the longest interface. */
+#define OWNER_SIZE (NAME_MAX + sizeof(HOST_LOCAL_BREAK) - 1 + IFNAMSIZ - 1)
+
+static_assert(OWNER_SIZE < HOST_LOCAL_OWNER_MAX, "what is written can be read");
 
 /* Names of files. */
 struct names {
@@ -73,7 +78,8 @@ static int remove_names(const struct host_local_files *files, const struct names
 static int make_owner(const char *container_id, const char *ifname, char owner[OWNER_SIZE + 1],
 		      struct cni_error *error)
 {
-	int n = snprintf(owner, OWNER_SIZE + 1, "%s" HOST_LOCAL_BREAK "%s", container_id, ifname);
+	size_t n = (size_t)snprintf(owner, OWNER_SIZE + 1, "%s" HOST_LOCAL_BREAK "%s", container_id,
+				    ifname);
 
 	if (n > OWNER_SIZE)
 		return cni_fail(error, CNI_ENVIRONMENT_INVALID,
@@ -217,26 +223,27 @@ static const struct host_local_range *next_free(const struct set_use *use, const
 						struct ip *ret_ip)
 {
 	const struct host_local_set *set = use->set;
+	ip_num last_num = ip_to_num(last), num;
 	size_t first = 0;
-	ip_num num = 0;
+	bool has_last;
 
 	while (first < set->n && !host_local_range_contains(&set->range[first], last))
 		first++;
-	for (size_t i = 0; i <= set->n; i++) {
-		const struct host_local_range *range = &set->range[(first + i) % set->n];
+	has_last = first < set->n;
+	if (!has_last)
+		first = 0;
+	/* With a last one its range comes twice: what is behind it first, the front at the end. */
+	for (size_t i = 0; i < set->n + has_last; i++) {
+		size_t index = first + i < set->n ? first + i : first + i - set->n;
+		const struct host_local_range *range = &set->range[index];
 		ip_num from = ip_to_num(&range->start), to = ip_to_num(&range->end);
-		ip_num behind = ip_to_num(last) + 1;
 
-		if (first < set->n && i == 0) {
-			if (behind - 1 == to)
-				continue;
-			from = behind;
-		} else if (i == set->n) {
-			/* Once around: the front of the range where it began. */
-			if (first == set->n)
-				break;
-			to = behind - 1;
-		}
+		if (has_last && i == 0 && last_num == to)
+			continue;
+		if (has_last && i == 0)
+			from = last_num + 1;
+		if (has_last && i == set->n)
+			to = last_num;
 		if (first_free(use, range, from, to, &num)) {
 			*ret_ip = ip_from_num(range->start.family, num);
 			return range;
@@ -297,7 +304,7 @@ static int give_one(const struct host_local_files *files, struct set_use *use, s
 static int give(const struct host_local_files *files, struct use *use,
 		struct cni_address *ret_address, struct cni_error *error)
 {
-	struct cni_address address[HOST_LOCAL_SETS_MAX];
+	struct cni_address address[HOST_LOCAL_SETS_MAX] = {0};
 	char name[IP_STRLEN];
 
 	for (size_t i = 0; i < use->n_sets; i++) {
@@ -345,9 +352,9 @@ int host_local_add(const struct host_local_conf *conf, const char *container_id,
 /* ---- taking back ---- */
 
 /* 1: no directory. */
-static int search(const struct host_local_conf *conf, const char *container_id, const char *ifname,
-		  struct host_local_files *files, struct search *ret_search,
-		  char owner[OWNER_SIZE + 1], struct cni_error *error)
+static int find_files(const struct host_local_conf *conf, const char *container_id,
+		      const char *ifname, struct host_local_files *files, struct search *ret_search,
+		      char owner[OWNER_SIZE + 1], struct cni_error *error)
 {
 	int r = make_owner(container_id, ifname, owner, error);
 
@@ -364,7 +371,7 @@ int host_local_del(const struct host_local_conf *conf, const char *container_id,
 	_cleanup_host_local_files_ struct host_local_files files = {.fd = -1, .lock_fd = -1};
 	_cleanup_(search_done) struct search found = {0};
 	char owner[OWNER_SIZE + 1];
-	int r = search(conf, container_id, ifname, &files, &found, owner, error);
+	int r = find_files(conf, container_id, ifname, &files, &found, owner, error);
 
 	if (r)
 		return r < 0 ? -1 : 0;
@@ -377,7 +384,7 @@ int host_local_check(const struct host_local_conf *conf, const char *container_i
 	_cleanup_host_local_files_ struct host_local_files files = {.fd = -1, .lock_fd = -1};
 	_cleanup_(search_done) struct search found = {0};
 	char owner[OWNER_SIZE + 1];
-	int r = search(conf, container_id, ifname, &files, &found, owner, error);
+	int r = find_files(conf, container_id, ifname, &files, &found, owner, error);
 
 	if (r < 0)
 		return -1;

@@ -277,10 +277,9 @@ static int check_families(const struct host_local_conf *conf, const char *versio
 			  struct cni_error *error)
 {
 	size_t n[IP_FAMILY_COUNT] = {0};
-	unsigned major = 0, minor = 0;
+	char *dot;
 
-	(void)sscanf(version, "%3u.%3u", &major, &minor);
-	if (major > 0 || minor >= 3)
+	if (strtoul(version, &dot, 10) > 0 || (*dot == '.' && strtoul(dot + 1, NULL, 10) >= 3))
 		return 0;
 	for (size_t i = 0; i < conf->n_sets; i++)
 		if (++n[conf->set[i].range[0].subnet.ip.family] > 1)

@@ -98,6 +98,9 @@ static void program_of(long pid, char *buf, size_t size)
 	_cleanup_free_ char *comm = NULL;
 	char path[NAME_SIZE];
 
+	/* 0: in another PID namespace. */
+	if (pid <= 0)
+		return;
 	(void)snprintf(path, sizeof(path), "/proc/%ld/comm", pid);
 	if (file_read(AT_FDCWD, path, NAME_SIZE, &comm, NULL, NULL) == 0) {
 		comm[strcspn(comm, "\n")] = '\0';
@@ -111,22 +114,20 @@ static void program_of(long pid, char *buf, size_t size)
 static const char *lock_holder(int fd, char *buf, size_t size)
 {
 	_cleanup_free_ char *locks = NULL;
+	char file[NAME_SIZE], its_pid[NAME_SIZE], its_file[NAME_SIZE];
 	struct stat st;
 
 	(void)snprintf(buf, size, "another process");
 	if (fstat(fd, &st) ||
 	    file_read(AT_FDCWD, "/proc/locks", PROC_LOCKS_MAX, &locks, NULL, NULL))
 		return buf;
+	(void)snprintf(file, sizeof(file), "%02x:%02x:%ju", major(st.st_dev), minor(st.st_dev),
+		       (uintmax_t)st.st_ino);
+	/* "7: FLOCK  ADVISORY  WRITE 4711 fe:00:1312 0 EOF"; who waits has "->" before FLOCK. */
 	for (char *next = locks, *line; (line = strsep(&next, "\n"));) {
-		unsigned long long inode;
-		unsigned maj, min;
-		long pid;
-
-		if (sscanf(line, "%*d: FLOCK %*s WRITE %ld %x:%x:%llu", &pid, &maj, &min, &inode) ==
-			    4 &&
-		    maj == major(st.st_dev) && min == minor(st.st_dev) && inode == st.st_ino &&
-		    pid > 0) {
-			program_of(pid, buf, size);
+		if (sscanf(line, "%*s FLOCK %*s %*s %63s %63s", its_pid, its_file) == 2 &&
+		    !strcmp(file, its_file)) {
+			program_of(strtol(its_pid, NULL, 10), buf, size);
 			break;
 		}
 	}

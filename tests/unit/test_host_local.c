@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -35,21 +36,31 @@ static struct cni_address got[HOST_LOCAL_SETS_MAX];
 
 /* ---- the system, with faults ---- */
 
-static bool no_linkat, no_renameat2, lock_goes;
+static bool no_linkat, lock_goes;
+static int renameat2_errno;
+/* Somebody without the lock makes this file just before we do. */
+static const char *intruder;
 
+static void put(const char *name, const char *text);
+
+/* NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name): reserved ones */
 int linkat(int from_dir, const char *from, int to_dir, const char *to, int flags)
 {
 	if (no_linkat) {
 		errno = EPERM;
 		return -1;
 	}
+	if (intruder)
+		put(intruder, "intruder");
+	intruder = NULL;
 	return (int)syscall(SYS_linkat, from_dir, from, to_dir, to, flags);
 }
 
+/* NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name): reserved ones */
 int renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags)
 {
-	if (no_renameat2) {
-		errno = EINVAL;
+	if (renameat2_errno) {
+		errno = renameat2_errno;
 		return -1;
 	}
 	return (int)syscall(SYS_renameat2, from_dir, from, to_dir, to, flags);
@@ -97,7 +108,9 @@ static int set_up(void **state)
 	memcpy(dir + sizeof(dir) - 7, "XXXXXX", 6);
 	if (!mkdtemp(dir))
 		return -1;
-	no_linkat = no_renameat2 = lock_goes = false;
+	no_linkat = lock_goes = false;
+	renameat2_errno = 0;
+	intruder = NULL;
 	host_local_lock_wait_s = 30;
 	memset(&error, 0, sizeof(error));
 	configure(V4(""));
@@ -240,6 +253,23 @@ static void test_life(void **state)
 	assert_false(is_there("10.5.52.2"));
 	assert_int_equal(count(), 2);
 	gives("one", "10.5.52.5/24 by 10.5.52.1"); /* round, not back */
+}
+
+static void test_long_names(void **state)
+{
+	char id[NAME_MAX + 2];
+
+	(void)state;
+	memset(id, 'x', sizeof(id) - 1);
+	id[NAME_MAX] = '\0';
+	assert_int_equal(host_local_add(&conf, id, "fifteen-letters", got, &error), 0);
+	assert_int_equal(host_local_check(&conf, id, "fifteen-letters", &error), 0);
+	assert_int_equal(host_local_del(&conf, id, "fifteen-letters", &error), 0);
+	assert_int_equal(count(), 0);
+	id[NAME_MAX] = 'x';
+	id[NAME_MAX + 1] = '\0';
+	assert_int_equal(host_local_add(&conf, id, "fifteen-letters", got, &error), -1);
+	assert_non_null(strstr(error.msg, "256 bytes"));
 }
 
 static void test_round_robin(void **state)
@@ -446,6 +476,14 @@ static void test_foreign_own(void **state)
 	gives_not("d", CNI_IO_FAILURE, "/dev/null");
 }
 
+static void test_intruder(void **state)
+{
+	(void)state;
+	intruder = "10.5.52.2";
+	gives("a", "10.5.52.3/24 by 10.5.52.1");
+	holds("10.5.52.2", "intruder");
+}
+
 /* ---- gc ---- */
 
 static void test_gc(void **state)
@@ -478,6 +516,28 @@ static void test_gc(void **state)
 
 /* ---- file systems ---- */
 
+static bool write_proc(const char *path, const char *text)
+{
+	_cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	return fd >= 0 && write(fd, text, strlen(text)) > 0;
+}
+
+/* As the only user of a user namespace; root needs none. */
+static bool enter_namespaces(void)
+{
+	char users[64], groups[64];
+
+	(void)snprintf(users, sizeof(users), "0 %u 1", (unsigned)geteuid());
+	(void)snprintf(groups, sizeof(groups), "0 %u 1", (unsigned)getegid());
+	if (!geteuid())
+		return unshare(CLONE_NEWNS) == 0;
+	return unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 &&
+	       write_proc("/proc/self/uid_map", users) &&
+	       write_proc("/proc/self/setgroups", "deny") &&
+	       write_proc("/proc/self/gid_map", groups);
+}
+
 /* In a child with mounts of its own, where the directory is a tmpfs with @options; @fn may
  * use cmocka's assertions only by way of its exit status. */
 static void in_tmpfs(const char *options, void (*fn)(void))
@@ -487,9 +547,8 @@ static void in_tmpfs(const char *options, void (*fn)(void))
 
 	assert_true(pid >= 0);
 	if (!pid) {
-		if (unshare(geteuid() ? CLONE_NEWUSER | CLONE_NEWNS : CLONE_NEWNS) ||
-		    mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) || mkdir(at(""), 0755) ||
-		    mount("test", at(""), "tmpfs", 0, options))
+		if (!enter_namespaces() || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+		    mkdir(at(""), 0755) || mount("test", at(""), "tmpfs", 0, options))
 			_exit(77);
 		fn();
 		_exit(0);
@@ -533,19 +592,6 @@ static void test_full(void **state)
 	in_tmpfs("size=64k", fail_full);
 }
 
-static void fail_full_named(void)
-{
-	no_linkat = true;
-	fail_full();
-}
-
-static void test_full_named(void **state)
-{
-	(void)state;
-	configure(V4("") "," V6);
-	in_tmpfs("size=64k", fail_full_named);
-}
-
 static void fail_inodes(void)
 {
 	MUST(host_local_add(&conf, "a", "eth0", got, &error) == -1);
@@ -585,7 +631,8 @@ static void fail_permission(void)
 	MUST(host_local_add(&conf, "a", "eth0", got, &error) == 0);
 	MUST(chmod(at("last_reserved_ip.0"), 0) == 0);
 	MUST(chmod(at("lock"), 0644) == 0 && chmod(at(""), 0777) == 0);
-	MUST(setresuid(65534, 65534, 65534) == 0);
+	if (setresuid(65534, 65534, 65534))
+		_exit(77); /* a root of a user namespace with no other user */
 	/* Without its privileges linkat(2) goes by /proc; the round robin is lost. */
 	MUST(host_local_add(&conf, "b", "eth0", got, &error) == 0);
 	MUST(host_local_del(&conf, "a", "eth0", &error) == 0);
@@ -597,7 +644,8 @@ static void fail_permission_dir(void)
 {
 	MUST(host_local_add(&conf, "a", "eth0", got, &error) == 0);
 	MUST(chmod(at("lock"), 0644) == 0 && chmod(at(""), 0755) == 0);
-	MUST(setresuid(65534, 65534, 65534) == 0);
+	if (setresuid(65534, 65534, 65534))
+		_exit(77); /* a root of a user namespace with no other user */
 	MUST(host_local_add(&conf, "b", "eth0", got, &error) == -1);
 	MUST(strstr(error.msg, "cannot create") && strstr(error.msg, "Permission denied"));
 	MUST(host_local_del(&conf, "a", "eth0", &error) == -1);
@@ -623,12 +671,14 @@ static void test_fallbacks(void **state)
 	no_linkat = true;
 	gives("a", "10.5.52.2/24 by 10.5.52.1");
 	holds("10.5.52.2", "a\r\neth0");
-	no_renameat2 = true;
+	renameat2_errno = EINVAL;
 	gives("b", "10.5.52.3/24 by 10.5.52.1");
 	holds("10.5.52.3", "b\r\neth0");
 	assert_int_equal(mkdir(at("10.5.52.4"), 0755), 0);
 	put("last_reserved_ip.0", "10.5.52.3");
 	gives("c", "10.5.52.5/24 by 10.5.52.1");
+	renameat2_errno = ENOSPC;
+	gives_not("d", CNI_IO_FAILURE, "10.5.52.6: No space left on device");
 	assert_int_equal(count(), 4);
 }
 
@@ -820,13 +870,28 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		TEST(test_life),      TEST(test_round_robin),  TEST(test_last),
-		TEST(test_sets),      TEST(test_ends),         TEST(test_duplicate),
-		TEST(test_torn),      TEST(test_foreign),      TEST(test_foreign_own),
-		TEST(test_gc),        TEST(test_full),         TEST(test_full_named),
-		TEST(test_no_inodes), TEST(test_read_only),    TEST(test_permission),
-		TEST(test_fallbacks), TEST(test_lock_is_held), TEST(test_lock_is_removed),
-		TEST(test_parallel),  TEST(test_killed),       TEST(test_nearly_full),
+		TEST(test_life),
+		TEST(test_long_names),
+		TEST(test_round_robin),
+		TEST(test_last),
+		TEST(test_sets),
+		TEST(test_ends),
+		TEST(test_duplicate),
+		TEST(test_torn),
+		TEST(test_foreign),
+		TEST(test_foreign_own),
+		TEST(test_gc),
+		TEST(test_full),
+		TEST(test_intruder),
+		TEST(test_no_inodes),
+		TEST(test_read_only),
+		TEST(test_permission),
+		TEST(test_fallbacks),
+		TEST(test_lock_is_held),
+		TEST(test_lock_is_removed),
+		TEST(test_parallel),
+		TEST(test_killed),
+		TEST(test_nearly_full),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
