@@ -52,8 +52,10 @@ int sysctl_get(const char *name, long *ret_value, struct err *err)
 int sysctl_set(const char *name, long value, struct err *err)
 {
 	_cleanup_close_ int fd = open_setting(name, O_WRONLY);
+	char text[32];
+	size_t len = (size_t)snprintf(text, sizeof(text), "%ld\n", value);
 
-	if (fd < 0 || dprintf(fd, "%ld\n", value) < 0)
+	if (fd < 0 || write(fd, text, len) < 0)
 		return fail(err, "setting", name);
 	return 0;
 }
