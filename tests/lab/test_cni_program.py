@@ -101,15 +101,19 @@ class Host:
         self.path, self.name, self.pod = path, name, pod
 
     def call(self, command, version, **members):
+        done = self.run(command, version, subprocess.PIPE, **members)
+        assert done.returncode == 0 and done.stderr == "", done
+        return json.loads(done.stdout) if done.stdout else None
+
+    def run(self, command, version, stdout, **members):
         conf = {"cniVersion": version, "name": "cbr0", "type": "flannel", "builtin": False,
                 "subnetFile": str(self.path / "subnet.env"), "dataDir": str(self.path / "data"),
                 "ipam": {"dataDir": str(self.path / "net")}} | members
         env = {"PATH": os.environ["PATH"], "CNI_COMMAND": command, "CNI_CONTAINERID": "abc",
                "CNI_NETNS": f"/run/netns/{self.pod}", "CNI_IFNAME": "eth0", "CNI_PATH": PLUGINS}
-        done = subprocess.run(["ip", "netns", "exec", self.name, FLANNEL], capture_output=True,
-                              input=json.dumps(conf), text=True, timeout=60, env=env)
-        assert done.returncode == 0 and done.stderr == "", done
-        return json.loads(done.stdout) if done.stdout else None
+        return subprocess.run(["ip", "netns", "exec", self.name, FLANNEL], stdout=stdout,
+                              stderr=subprocess.PIPE, input=json.dumps(conf), text=True,
+                              timeout=60, env=env)
 
     def pod_json(self, *args):
         out = subprocess.run(["ip", "-j", "-n", self.pod, *args], check=True, capture_output=True,
@@ -151,4 +155,12 @@ def test_with_the_real_plugins(host, version, kind):
     for _ in range(2):
         host.call("DEL", version, **delegate)
         assert host.left() == []
+    assert "eth0" not in {e["ifname"] for e in host.pod_json("link")}
+
+
+def test_an_answer_that_nobody_reads(host):
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = host.run("ADD", "1.0.0", full)
+    assert done.returncode == 1 and "cannot write the answer: No space left" in done.stderr
+    assert host.left() == []
     assert "eth0" not in {e["ifname"] for e in host.pod_json("link")}
