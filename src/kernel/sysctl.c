@@ -11,14 +11,15 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Dots and slashes change places: "net.ipv6.conf.eth0/7.accept_ra" is of device eth0.7. */
 static int fail(struct err *err, const char *verb, const char *name)
 {
 	char dots[SYSCTL_NAME_MAX];
 	int code = -errno;
 
 	(void)snprintf(dots, sizeof(dots), "%s", name);
-	for (char *c = dots; (c = strchr(c, '/'));)
-		*c = '.';
+	for (char *c = dots; (c = strpbrk(c, "/.")); c++)
+		*c = *c == '/' ? '.' : '/';
 	return err_sys(err, code, "%s %s", verb, dots);
 }
 

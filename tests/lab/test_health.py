@@ -129,3 +129,26 @@ def test_sigint_is_sigterm(make_topo):
     process.send_signal(signal.SIGINT)
     assert process.wait(5) == 0
     assert h1.overlay() == before
+
+
+def test_a_subnet_file_that_is_right_again(make_topo):
+    """It could not be written for a while, and then need not be."""
+    topo = make_topo(1)
+    topo.allow_log("W", ".")
+    topo.start({"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}})
+    h1 = topo["h1"]
+    directory = os.path.join(h1.dir, "files")
+    h1.stop_flanneld()
+    h1.subnet_file = os.path.join(directory, "subnet.env")
+    h1.start_flanneld()
+    h1.wait_readyz(200)
+    os.rename(directory, directory + ".away")
+    with open(directory, "w", encoding="ascii"):
+        pass
+    h1.ip("link set eth0 mtu 1400")
+    h1.wait_readyz(503, "missing subnet file")
+    h1.ip("link set eth0 mtu 1500")
+    wait_until(lambda: h1.ip_json("link", "show", "flannel.1")[0]["mtu"] == 1450)
+    os.unlink(directory)
+    os.rename(directory + ".away", directory)
+    h1.wait_readyz(200, timeout=10)
