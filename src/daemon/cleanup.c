@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "daemon/node.h"
+#include "daemon/status_file.h"
 #include "kernel/link.h"
 #include "kernel/route.h"
 #include "rules/nft.h"
@@ -248,11 +249,13 @@ static void remove_file(struct cleanup *c, const char *path)
 static void remove_files(struct cleanup *c)
 {
 	_cleanup_free_ char *state = node_state_path(c->options), *lock = NULL;
+	_cleanup_free_ char *status = status_file_path(c->options->subnet_file);
 
 	if (asprintf(&lock, "%s.lock", c->options->subnet_file) < 0)
 		abort();
 	remove_file(c, c->options->subnet_file);
 	remove_file(c, lock);
+	remove_file(c, status);
 	if (*c->options->state_dir)
 		remove_file(c, state);
 }

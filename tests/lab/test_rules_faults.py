@@ -350,6 +350,7 @@ def test_cleanup_removes_ours_and_nothing_else(make, mode):
     assert again.code == 0 and "Removed" not in again.text and "Nothing" in again.text
     assert cleanup(keeper, "--cleanup-files").code == 0
     assert not os.path.exists(h1.subnet_file)
+    assert not os.path.exists(os.path.join(os.path.dirname(h1.subnet_file), "status"))
 
 
 def test_cleanup_that_cannot_tell_whether_it_is_alone(make):
