@@ -56,6 +56,17 @@ _PROBES = {
            "nft add chain ip probe c '{ type nat hook postrouting priority 100; }'",
     "macvlan": "ip link add name p1 type veth peer name p2 && "
                "ip link add name probe link p1 type macvlan",
+    "ipvlan": "ip link add p1 type veth peer name p2 && "
+              "ip link add name probe link p1 type ipvlan",
+    "vlan": "ip link add probe type bridge vlan_filtering 1",
+    # What the plugin bandwidth shapes with.
+    "shaping": "ip link add p1 type veth peer name p2 && ip link add probe type ifb && "
+               "tc qdisc add dev p1 root tbf rate 1mbit burst 32kbit latency 25ms && "
+               "tc qdisc add dev p1 ingress && "
+               "tc filter add dev p1 parent ffff: protocol all u32 match u32 0 0 "
+               "action mirred egress redirect dev probe",
+    "delegates": "cd /usr/lib/cni && ls bridge host-local portmap ptp firewall bandwidth",
+    "strace": "strace -o /dev/null -e inject=getpid:signal=USR1 true",
     "iptables": "iptables-legacy -t nat -S && iptables-nft -t nat -S && ip6tables-legacy -t nat -S",
     "cc": "command -v cc",
     "setpriv": "command -v setpriv",
@@ -84,6 +95,12 @@ def has(feature):
         )
         _known[feature] = done.returncode == 0
     return _known[feature]
+
+
+@pytest.fixture(name="has", scope="session")
+def _has():
+    """has(feature), for needs that a parameter has."""
+    return has
 
 
 def pytest_runtest_setup(item):
