@@ -5,7 +5,7 @@
  * it has for a container, DATA_DIR/<container id>:<interface> for every other interface
  * (":" is in neither name). The text is what the delegate was given, and a member "weft"
  * that says whose it is; a file without that member is the original's, for whatever
- * interface is asked for. Written atomically, removed only after the delegate's DEL.
+ * interface is asked for. Replaced by rename(2), removed only after the delegate's DEL.
  */
 #pragma once
 
@@ -21,10 +21,14 @@ struct saved {
 /* Writes it with mode 0600, the directory with mode 0700. */
 int saved_write(const char *data_dir, const char *container_id, const char *ifname,
 		const json_t *delegate, struct cni_error *error);
-/* 1 when there is one, 0 when not. A file that is no JSON object is an error that names it. */
+/* Writes one that was read back where it was, as it was. */
+int saved_restore(const struct saved *saved, struct cni_error *error);
+/* 1 when there is one, 0 when not. A file that is no JSON object is an error that names it,
+ * with code CNI_DECODING_FAILURE. @ret_saved is to be done in every case, and has the path
+ * at least. */
 int saved_read(const char *data_dir, const char *container_id, const char *ifname,
 	       struct saved *ret_saved, struct cni_error *error);
-/* Gone already is success. */
+/* With what a killed ADD has left beside it. Gone already is success. */
 int saved_remove(const struct saved *saved, struct cni_error *error);
 void saved_done(struct saved *saved);
 #define _cleanup_saved_ _cleanup_(saved_done)

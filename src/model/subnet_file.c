@@ -21,7 +21,20 @@ static const struct {
 };
 
 /* Room for every line of both families. */
-#define TEXT_MAX 512
+#define NETWORKS_STRLEN (SUBNET_FILE_NETWORKS_MAX * IP_NET_STRLEN)
+#define TEXT_MAX        (2 * NETWORKS_STRLEN + 512)
+
+static const char *format_networks(const struct subnet_file *file, enum ip_family f,
+				   char buf[NETWORKS_STRLEN])
+{
+	char text[IP_NET_STRLEN];
+	int n = snprintf(buf, NETWORKS_STRLEN, "%s", ip_net_format(&file->network[f], text));
+
+	for (size_t i = 0; i < file->n_more[f]; i++)
+		n += snprintf(buf + n, (size_t)(NETWORKS_STRLEN - n), ",%s",
+			      ip_net_format(&file->more[f][i], text));
+	return buf;
+}
 
 char *subnet_file_format(const struct subnet_file *file)
 {
@@ -29,14 +42,14 @@ char *subnet_file_format(const struct subnet_file *file)
 	int n = 0;
 
 	IP_FOREACH_FAMILY (f) {
-		char network[IP_NET_STRLEN], subnet[IP_NET_STRLEN];
+		char networks[NETWORKS_STRLEN], subnet[IP_NET_STRLEN];
 		struct ip_net first = file->subnet[f];
 
 		if (!ip_net_is_set(&file->network[f]))
 			continue;
 		first.ip = ip_from_num(f, ip_to_num(&first.ip) + 1);
 		n += snprintf(text + n, (size_t)(TEXT_MAX - n), "%s=%s\n%s=%s\n", keys[f].network,
-			      ip_net_format(&file->network[f], network), keys[f].subnet,
+			      format_networks(file, f, networks), keys[f].subnet,
 			      ip_net_format(&first, subnet));
 	}
 	(void)snprintf(text + n, (size_t)(TEXT_MAX - n), KEY_MTU "=%u\n" KEY_IP_MASQ "=%s\n",
@@ -61,15 +74,39 @@ static char *strip(char *s)
 	return s;
 }
 
-static int parse_network(char *value, enum ip_family family, struct ip_net *ret_net)
+static bool has_network(const struct subnet_file *file, const struct ip_net *net)
 {
-	struct ip_net net;
+	const enum ip_family f = net->ip.family;
+	bool found = ip_net_equal(&file->network[f], net);
 
-	/* The original once wrote several networks; the first is the cluster's own. */
-	value[strcspn(value, ",")] = '\0';
-	if (ip_net_parse(value, &net) < 0 || net.ip.family != family)
-		return -EINVAL;
-	*ret_net = ip_net_base(&net);
+	for (size_t i = 0; i < file->n_more[f] && !found; i++)
+		found = ip_net_equal(&file->more[f][i], net);
+	return found;
+}
+
+/* "10.244.0.0/16", or several with commas between; the first is the cluster's own. */
+static int parse_networks(char *value, enum ip_family family, struct subnet_file *file)
+{
+	char *word;
+
+	/* A second line replaces the first one, as in a shell. */
+	file->network[family] = (struct ip_net){0};
+	file->n_more[family] = 0;
+	while ((word = strsep(&value, ","))) {
+		struct ip_net net;
+
+		if (ip_net_parse(strip(word), &net) < 0 || net.ip.family != family)
+			return -EINVAL;
+		net = ip_net_base(&net);
+		if (!ip_net_is_set(&file->network[family]))
+			file->network[family] = net;
+		else if (has_network(file, &net))
+			continue;
+		else if (file->n_more[family] < SUBNET_FILE_NETWORKS_MAX - 1)
+			file->more[family][file->n_more[family]++] = net;
+		else
+			return -E2BIG;
+	}
 	return 0;
 }
 
@@ -123,7 +160,7 @@ static int parse_value(const char *key, char *value, struct parsed *parsed)
 
 	IP_FOREACH_FAMILY (f) {
 		if (!strcmp(key, keys[f].network))
-			return parse_network(value, f, &parsed->file.network[f]);
+			return parse_networks(value, f, &parsed->file);
 		if (!strcmp(key, keys[f].subnet))
 			return parse_subnet(value, f, &parsed->file.subnet[f]);
 	}
@@ -142,7 +179,9 @@ static int parse_value(const char *key, char *value, struct parsed *parsed)
 
 static int parse_line(char *line, unsigned number, struct parsed *parsed, struct err *err)
 {
+	_cleanup_free_ char *whole = NULL;
 	char *key = strip(line), *equals, *value;
+	int r;
 
 	if (!*key || *key == '#')
 		return 0;
@@ -152,9 +191,14 @@ static int parse_line(char *line, unsigned number, struct parsed *parsed, struct
 	*equals = '\0';
 	key = strip(key);
 	value = strip(equals + 1);
-	if (parse_value(key, value, parsed) < 0)
+	whole = mem_strdup(value); /* a list is cut in pieces */
+	r = parse_value(key, value, parsed);
+	if (r == -E2BIG)
+		return err_set(err, -EINVAL, "line %u: more than %d networks in %s", number,
+			       SUBNET_FILE_NETWORKS_MAX, key);
+	if (r < 0)
 		return err_set(err, -EINVAL, "line %u: \"%.60s\" is not a value of %s", number,
-			       value, key);
+			       whole, key);
 	return 0;
 }
 

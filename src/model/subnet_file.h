@@ -10,11 +10,15 @@
 
 #include <stdbool.h>
 
-#define SUBNET_FILE_MAX_BYTES 65536
+#define SUBNET_FILE_MAX_BYTES    65536
+#define SUBNET_FILE_NETWORKS_MAX 16 /* of a family */
 
 struct subnet_file {
 	struct ip_net network[IP_FAMILY_COUNT]; /* unset: the family is off */
 	struct ip_net subnet[IP_FAMILY_COUNT];  /* base addresses, not the +1 of the file */
+	/* FLANNEL_NETWORK may be a list: what is behind the first, none twice. */
+	struct ip_net more[IP_FAMILY_COUNT][SUBNET_FILE_NETWORKS_MAX - 1];
+	size_t n_more[IP_FAMILY_COUNT];
 	unsigned mtu;
 	bool ip_masq;
 };

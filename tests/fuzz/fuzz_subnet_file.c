@@ -22,9 +22,16 @@ static void check(const struct subnet_file *file)
 
 		assert(ip_net_is_set(&file->network[f]) == ip_net_is_set(&file->subnet[f]));
 		assert(ip_net_equal(&base, &file->subnet[f]));
+		assert(file->n_more[f] < SUBNET_FILE_NETWORKS_MAX);
+		for (size_t i = 0; i < file->n_more[f]; i++)
+			assert(!ip_net_equal(&file->network[f], &file->more[f][i]));
 	}
 	assert(subnet_file_parse(written, &again, NULL) == 0);
 	assert(!memcmp(file->network, again.network, sizeof(again.network)));
+	assert(!memcmp(file->n_more, again.n_more, sizeof(again.n_more)));
+	IP_FOREACH_FAMILY (f)
+		assert(!memcmp(file->more[f], again.more[f],
+			       again.n_more[f] * sizeof(again.more[f][0])));
 	assert(!memcmp(file->subnet, again.subnet, sizeof(again.subnet)));
 	assert(file->mtu == again.mtu && file->ip_masq == again.ip_masq);
 	rewritten = subnet_file_format(&again);

@@ -87,11 +87,57 @@ static void test_others(void **state)
 		  V4 REST);
 	parse_one(V4 REST "OTHER=thing=more\nEMPTY=\n=\n", V4 REST);
 	parse_one("FLANNEL_MTU=9000\n" V4 REST, V4 REST); /* the last one counts, as in a shell */
-	parse_one(
-		"FLANNEL_NETWORK=10.244.0.0/16,10.245.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\n" REST,
-		V4 REST);
 	/* Host bits, or a first address that somebody changed by hand. */
 	parse_one("FLANNEL_NETWORK=10.244.7.7/16\nFLANNEL_SUBNET=10.244.1.99/24\n" REST, V4 REST);
+}
+
+#define LIST "FLANNEL_NETWORK=10.244.0.0/16,10.245.0.0/16,10.246.0.0/16\n"
+
+static void test_several_networks(void **state)
+{
+	struct subnet_file file = parse_ok(LIST V4 REST);
+	char buf[IP_NET_STRLEN];
+
+	(void)state;
+	assert_int_equal(file.n_more[IP_V4], 0);
+	file = parse_ok(V4 V6 LIST "FLANNEL_IPV6_NETWORK=fd00::/48,fd01::/48\n" REST);
+	assert_string_equal(ip_net_format(&file.network[IP_V4], buf), "10.244.0.0/16");
+	assert_int_equal(file.n_more[IP_V4], 2);
+	assert_string_equal(ip_net_format(&file.more[IP_V4][0], buf), "10.245.0.0/16");
+	assert_string_equal(ip_net_format(&file.more[IP_V4][1], buf), "10.246.0.0/16");
+	assert_int_equal(file.n_more[IP_V6], 1);
+	assert_string_equal(ip_net_format(&file.more[IP_V6][0], buf), "fd01::/48");
+	parse_one(LIST "FLANNEL_SUBNET=10.244.1.1/24\n" REST,
+		  LIST "FLANNEL_SUBNET=10.244.1.1/24\n" REST);
+	/* Each once, without host bits. */
+	parse_one("FLANNEL_NETWORK=10.244.0.0/16, 10.245.0.0/16,10.244.7.7/16,10.246.0.1/16,"
+		  "10.245.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\n" REST,
+		  LIST "FLANNEL_SUBNET=10.244.1.1/24\n" REST);
+}
+
+static void append_network(char *text, size_t size, int i)
+{
+	size_t n = strlen(text);
+
+	(void)snprintf(text + n, size - n, ",10.%d.0.0/16", i);
+}
+
+static void test_many_networks(void **state)
+{
+	char text[1024] = V4 REST "FLANNEL_NETWORK=10.0.0.0/16";
+	struct subnet_file file;
+	struct err err = {""};
+
+	(void)state;
+	for (int i = 1; i < SUBNET_FILE_NETWORKS_MAX; i++)
+		append_network(text, sizeof(text), i);
+	file = parse_ok(text);
+	assert_int_equal(file.n_more[IP_V4], SUBNET_FILE_NETWORKS_MAX - 1);
+	append_network(text, sizeof(text), 3);
+	assert_int_equal(subnet_file_parse(text, &file, &err), 0);
+	append_network(text, sizeof(text), 99);
+	assert_int_equal(subnet_file_parse(text, &file, &err), -EINVAL);
+	assert_string_equal(err.text, "line 5: more than 16 networks in FLANNEL_NETWORK");
 }
 
 static void refused_one(const char *text, const char *words)
@@ -113,6 +159,10 @@ static void test_refused_lines(void **state)
 	refused_one("FLANNEL_NETWORK", "line 1: \"FLANNEL_NETWORK\" is not KEY=VALUE");
 	refused_one("FLANNEL_NETWORK=10.244.0.0\n",
 		    "line 1: \"10.244.0.0\" is not a value of FLANNEL_NETWORK");
+	refused_one("FLANNEL_NETWORK=10.244.0.0/16,10.245.0.0\n",
+		    "\"10.244.0.0/16,10.245.0.0\" is not a value of FLANNEL_NETWORK");
+	refused_one("FLANNEL_NETWORK=10.244.0.0/16,\n", "not a value of FLANNEL_NETWORK");
+	refused_one("FLANNEL_NETWORK=10.244.0.0/16,fd00::/48\n", "not a value of FLANNEL_NETWORK");
 	refused_one("FLANNEL_NETWORK=\n", "line 1: \"\" is not a value of FLANNEL_NETWORK");
 	refused_one("FLANNEL_NETWORK=\"10.244.0.0/16'\n", "FLANNEL_NETWORK");
 	refused_one("FLANNEL_SUBNET=fd00::1/64\n",
@@ -141,9 +191,10 @@ static void test_refused_incomplete(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_members),        cmocka_unit_test(test_ours),
-		cmocka_unit_test(test_single_address), cmocka_unit_test(test_others),
-		cmocka_unit_test(test_refused_lines),  cmocka_unit_test(test_refused_incomplete),
+		cmocka_unit_test(test_members),          cmocka_unit_test(test_ours),
+		cmocka_unit_test(test_single_address),   cmocka_unit_test(test_others),
+		cmocka_unit_test(test_several_networks), cmocka_unit_test(test_many_networks),
+		cmocka_unit_test(test_refused_lines),    cmocka_unit_test(test_refused_incomplete),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
