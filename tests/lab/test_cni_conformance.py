@@ -137,8 +137,10 @@ CASES = [
     Case("macvlan", delegate(type="macvlan", master="up0"), fast=False, needs=["macvlan"],
          prepare=UPLINK),
 ]
-# One address for both pods cannot be.
-ONE_POD = {"mac-of-args", "address-of-args", "mac-capability", "ips-capability", "other-ipam"}
+# One address for both pods cannot be; and a bridge without an address has the lowest MAC of
+# its ports, which with two is a matter of chance.
+ONE_POD = {"no-gateway", "no-gateway-dual", "mac-of-args", "address-of-args",
+           "mac-capability", "ips-capability", "other-ipam"}
 
 
 def transcript(lab, case, way):
@@ -160,7 +162,9 @@ def transcript(lab, case, way):
     def add(pod):
         result = network.add(pod, args=case.args, **case.runtime)
         _assert_result_is_true(machine, pod, result)
-        note(f"ADD {pod.short}", {k: v for k, v in result.items() if k != "cniVersion"})
+        # Debian's plugins write an empty "dns" in versions whose library leaves it out.
+        note(f"ADD {pod.short}", {k: v for k, v in result.items()
+                                  if k != "cniVersion" and (k, v) != ("dns", {})})
 
     pods = [machine.pod(name) for name in ("a", "b")]
     if case.name in ONE_POD:
@@ -193,7 +197,7 @@ def checked(network, case, pod):
     except cni.CniError as e:
         if e.msg.startswith("Expected Route") or ": Expected Route" in e.msg:
             return None
-        return e.msg
+        return cni.comparable(network.machine, e.msg)
     return None
 
 

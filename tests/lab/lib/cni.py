@@ -249,8 +249,12 @@ class Machine:
         for directory, _, names in os.walk(top):
             for name in names:
                 path = os.path.join(directory, name)
-                with open(path, encoding="utf-8", errors="replace") as f:
-                    mode = oct(os.stat(path).st_mode & 0o7777)
+                if os.path.islink(path):
+                    found[os.path.relpath(path, self.lib)] = ("link", os.readlink(path))
+                    continue
+                with contextlib.suppress(FileNotFoundError), \
+                        open(path, encoding="utf-8", errors="replace", newline="") as f:
+                    mode = oct(os.fstat(f.fileno()).st_mode & 0o7777)
                     found[os.path.relpath(path, self.lib)] = (mode, f.read())
         return found
 
@@ -259,10 +263,10 @@ class Machine:
         found = {}
         directory = os.path.join(self.lib, "networks", network)
         for name in os.listdir(directory) if os.path.isdir(directory) else []:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, OSError):
                 ipaddress.ip_address(name)
-                with open(os.path.join(directory, name), encoding="utf-8") as f:
-                    found[name] = f.read().splitlines()[0]
+                with open(os.path.join(directory, name), encoding="utf-8", errors="replace") as f:
+                    found[name] = f.read().split("\n")[0].strip()
         return found
 
     def veths(self):
@@ -292,6 +296,17 @@ class Machine:
         except AssertionError:
             self._wipe()
             raise
+
+    def processes(self):
+        """Ids of those that belong to it, not to a plugin."""
+        return [self._holder.pid]
+
+    def forget(self, pod):
+        """Removes what is left of a pod by hand, for the next step of a test."""
+        pod.ns.ip("link del eth0", force=True)
+        for path, (_, text) in self.files().items():
+            if pod.id in path or pod.id in text:
+                os.unlink(os.path.join(self.lib, path))
 
     def _wipe(self):
         for name in os.listdir(self.lib):
