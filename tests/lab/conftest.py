@@ -76,6 +76,10 @@ _PROBES = {
                     "iptables-nft -A FORWARD -m conntrack --ctstate NEW -m addrtype "
                     "--dst-type LOCAL -m comment --comment probe",
     "iptables-legacy": "command -v iptables-legacy-save && iptables-legacy -t nat -L",
+    "podman": "grep -q 4294967295 /proc/self/uid_map && "
+              "command -v podman conmon runc busybox && unshare -mpf --mount-proc mount -t tmpfs probe /run && "
+              "c=/sys/fs/cgroup && { [ ! -d $c/pids ] || c=$c/pids; } && "
+              "mkdir $c/weft-probe-$$ && rmdir $c/weft-probe-$$",
     # What a container needs of this machine: the real root, namespaces, a cgroup.
     "docker": "grep -q 4294967295 /proc/self/uid_map && "
               "command -v dockerd docker docker-init docker-proxy containerd runc busybox && "
