@@ -53,7 +53,7 @@ class Site:
 
     def allow_moves(self):
         """portmap puts its jump first, and flanneld says that it saw that."""
-        self.topo.allow_log("W", "Restored our rules in .*POSTROUTING")
+        self.topo.allow_log("W", "Restored our rules in iptables")
 
     def start_pods(self):
         ports = [{"hostPort": PORT, "containerPort": INNER_PORT, "protocol": "tcp"}]

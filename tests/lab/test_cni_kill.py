@@ -334,7 +334,11 @@ def test_system_calls_that_fail(machine, error):
             if left:
                 wrong.append(f"{where}: left {left}")
         network.delete(pod)
-        expect.wait_until(lambda: not machine.veths(), what="no veth")
+        try:
+            expect.wait_until(lambda: not machine.veths(), 2, "no veth")
+        except expect.Timeout:
+            wrong.append(f"{where}: a veth stays after DEL")
+            machine.ns.ip(*(f"link del {veth}" for veth in machine.veths()))
         machine.forget(pod)
     assert not wrong, "\n" + "\n".join(wrong)
 
