@@ -46,6 +46,11 @@ def _is_sanitized(path):
 
 # -- what this machine can do ----------------------------------------------------------
 
+# What a container needs of this machine: the real root, namespaces, a cgroup.
+_CONTAINERS = ("grep -q 4294967295 /proc/self/uid_map && "
+               "unshare -mpf --mount-proc mount -t tmpfs probe /run && "
+               "c=/sys/fs/cgroup && { [ ! -d $c/pids ] || c=$c/pids; } && "
+               "mkdir $c/weft-probe-$$ && rmdir $c/weft-probe-$$")
 _PROBES = {
     "vxlan": "ip link add name probe type vxlan id 77 dstport 8472",
     "bridge": "ip link add name probe type bridge",
@@ -76,16 +81,11 @@ _PROBES = {
                     "iptables-nft -A FORWARD -m conntrack --ctstate NEW -m addrtype "
                     "--dst-type LOCAL -m comment --comment probe",
     "iptables-legacy": "command -v iptables-legacy-save && iptables-legacy -t nat -L",
-    "podman": "grep -q 4294967295 /proc/self/uid_map && "
-              "command -v podman conmon runc busybox && unshare -mpf --mount-proc mount -t tmpfs probe /run && "
-              "c=/sys/fs/cgroup && { [ ! -d $c/pids ] || c=$c/pids; } && "
-              "mkdir $c/weft-probe-$$ && rmdir $c/weft-probe-$$",
-    # What a container needs of this machine: the real root, namespaces, a cgroup.
-    "docker": "grep -q 4294967295 /proc/self/uid_map && "
-              "command -v dockerd docker docker-init docker-proxy containerd runc busybox && "
-              "unshare -mpf --mount-proc mount -t tmpfs probe /run && "
-              "c=/sys/fs/cgroup && { [ ! -d $c/pids ] || c=$c/pids; } && "
-              "mkdir $c/weft-probe-$$ && rmdir $c/weft-probe-$$",
+    "docker": "command -v dockerd docker docker-init docker-proxy containerd runc busybox && "
+              + _CONTAINERS,
+    "podman": "command -v podman conmon runc busybox && " + _CONTAINERS,
+    "containerd": "command -v containerd ctr containerd-shim-runc-v2 runc busybox && "
+                  "[ -d /etc/cni ] && [ -d /opt ] && " + _CONTAINERS,
 }
 _known = {}
 

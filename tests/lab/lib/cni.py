@@ -254,7 +254,8 @@ class Machine:
                     continue
                 with contextlib.suppress(FileNotFoundError), \
                         open(path, encoding="utf-8", errors="replace", newline="") as f:
-                    mode = oct(os.fstat(f.fileno()).st_mode & 0o7777)
+                    # host-local's lock is executable, which nobody needs.
+                    mode = oct(os.fstat(f.fileno()).st_mode & (0o7666 if name == "lock" else 0o7777))
                     found[os.path.relpath(path, self.lib)] = (mode, f.read())
         return found
 

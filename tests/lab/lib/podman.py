@@ -6,19 +6,16 @@
     web = podman.run("web", "httpd", "-f", "-p", "80", flags=["-p", "8080:80"])
     podman.close()
 
-It is no daemon: what runs is a conmon for each container. All have a PID namespace, and a
-/run that only they see (podman keeps names of network namespaces there); they end when its
-first process ends. What is the machine's own stays so: /run/flannel, /var/lib/cni and the
-plugins. Only the cgroups remain; they bear the run's name.
+It is no daemon: what runs is a conmon for each container. What it keeps, names of network
+namespaces too, is in a /run of its own (lib/inner.py). Only the cgroups remain; they bear the
+run's name.
 """
 
 import json
 import os
-import signal
-import subprocess
 
 from . import cgroup, rootfs
-from .netns import Netns
+from .inner import Inner, Inside
 
 IMAGE = "lab"
 _APPLETS = ["cat", "httpd", "ip", "nc", "ping", "sh", "sleep", "true", "wget"]
@@ -38,15 +35,6 @@ network_cmd_path = ""
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
 log_driver = "k8s-file"
 """
-_MOUNTS = ("mount -t tmpfs lab /run && mkdir -p /run/flannel && "
-           "mount --bind $0/run/flannel /run/flannel && echo ready && exec sleep inf")
-
-
-class _Inside(Netns):
-    """A container's network namespace, for lib/traffic.py."""
-
-    def __init__(self, lab, path):
-        self.lab, self.path = lab, path
 
 
 class Container:
@@ -59,7 +47,7 @@ class Container:
         networks = settings["Networks"].values()
         self.addresses = [a for n in networks for a in (n["IPAddress"], n["GlobalIPv6Address"])
                           if a]
-        self.ns = _Inside(podman.lab, podman.path(settings["SandboxKey"]))
+        self.ns = Inside(podman.lab, podman.inner.path(settings["SandboxKey"]))
 
     def exec(self, *cmd):
         return self.podman.cli("exec", self.short, *cmd)
@@ -75,22 +63,7 @@ class Podman:
         os.makedirs(self.networks)
         with open(self.conf, "w", encoding="utf-8") as f:
             f.write(_CONF.format(bin=machine.bin, networks=self.networks, default=default))
-        with open(os.path.join(self.dir, "holder.log"), "ab") as log:
-            self._holder = self.lab.adopt(subprocess.Popen(
-                machine.argv("unshare", "-mpf", "--mount-proc", "--kill-child", "sh", "-c",
-                             _MOUNTS, machine.dir),
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
-                start_new_session=True,
-            ))
-        assert self._holder.stdout.readline() == b"ready\n", "no namespaces"
-        self._holder.stdout.close()
-        with open(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children",
-                  encoding="ascii") as f:
-            self._init = int(f.read())
-
-    def path(self, path):
-        """A file of its own, seen from here."""
-        return f"/proc/{self._init}/root{path}"
+        self.inner = Inner(machine, self.dir)
 
     def write_network(self, name, conf):
         with open(os.path.join(self.networks, name), "w", encoding="utf-8") as f:
@@ -98,19 +71,9 @@ class Podman:
 
     def cli(self, *args, check=True, input=None):
         """What `podman ARGS` prints; check=False: or "" when it fails."""
-        done = subprocess.run(
-            ["nsenter", f"--target={self._init}", "--mount", "--pid", "--net", "podman",
-             "--root=/run/storage", "--runroot=/run/storage-run", "--storage-driver=vfs",
-             *map(str, args)],
-            input=input, capture_output=True, check=False, timeout=60,
-            env={**os.environ, "CONTAINERS_CONF": self.conf},
-        )
-        if done.returncode != 0:
-            if check:
-                raise RuntimeError(f"{self.machine.ns.short}: podman {args[0]}: "
-                                   f"{done.stderr.decode()}")
-            return ""
-        return done.stdout.decode()
+        return self.inner.run(
+            "podman", "--root=/run/storage", "--runroot=/run/storage-run", "--storage-driver=vfs",
+            *args, check=check, input=input, CONTAINERS_CONF=self.conf)
 
     def run(self, name, *cmd, flags=()):
         """A new container; without a command one that does nothing by itself."""
@@ -126,7 +89,5 @@ class Podman:
 
     def close(self):
         """Ends everything at once, containers too."""
-        if self._holder.poll() is None:
-            os.kill(self._init, signal.SIGKILL)
-        self._holder.wait(20)
+        self.inner.close()
         cgroup.remove(self.cgroup)
