@@ -100,7 +100,8 @@ class Containerd:
         """A new container; without a command one that does nothing by itself."""
         with open(self.log_path, "ab") as log:
             process = self.machine.lab.adopt(subprocess.Popen(
-                self.inner.argv("ctr", "run", "--rm", "--cni", f"--cgroup=/{self.cgroup}/{name}",
+                self.inner.argv("ctr", "run", "--rm", "--cni", "--env=PATH=/bin",
+                                f"--cgroup=/{self.cgroup}/{name}",
                                 "--rootfs", os.path.join(self.dir, "rootfs"), name,
                                 *(cmd or ("sleep", "inf"))),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True))
