@@ -8,6 +8,7 @@ what the plugin and its delegates say, with delegates that behave badly.
 import itertools
 import json
 import os
+import subprocess
 
 import pytest
 
@@ -417,7 +418,9 @@ def test_what_a_delegate_is_told(machine, pod, make_delegate, env):
     assert machine.call("flannel", "DEL", given, pod, args="A=1;B=2").code == 0
     assert delegate.calls() == ["ADD", "CHECK", "DEL"]
     assert delegate.stdin("ADD") == want
-    assert delegate.stdin("CHECK")["prevResult"] == RESULT
+    # Without a gateway Debian's plugins look for a route that has none, and find nothing.
+    routes = [{"dst": "10.5.0.0/16", "gw": "10.5.1.1"}]
+    assert delegate.stdin("CHECK")["prevResult"] == {**RESULT, "routes": routes}
     for command in ("CHECK", "DEL"):
         got = delegate.stdin(command)
         got.pop("prevResult", None)
@@ -614,3 +617,44 @@ def test_path_of_several_directories(machine, pod, make_delegate):
         answer = machine.call(f"{machine.bin}/flannel", command, given, pod, path=path)
         assert answer.code == 0, answer
     assert delegate.env("ADD")["CNI_PATH"] == path
+
+
+# -- installing ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_install(machine, pod, single):
+    """What is installed is what a runtime finds and runs."""
+    top = os.path.join(machine.dir, f"node{next(_serial)}")
+    source = os.path.join(machine.dir, "source.json")
+    given = CONF if single else {"name": "cbr0", "cniVersion": "1.0.0",
+                                 "plugins": [{k: CONF[k] for k in ("type", "delegate")}]}
+    with open(source, "w", encoding="utf-8") as f:
+        json.dump(given, f)
+    for directory in ("bin", "net.d"):
+        os.makedirs(os.path.join(top, directory))
+    command = [cni.FLANNEL, "--install", source, f"{top}/bin", f"{top}/net.d"]
+    for _ in range(2):
+        subprocess.run(command, check=True, capture_output=True)
+        assert os.listdir(f"{top}/bin") == ["flannel"]
+        assert os.stat(f"{top}/bin/flannel").st_mode & 0o777 == 0o755
+        (name,) = os.listdir(f"{top}/net.d")
+        assert name == ("10-flannel.conf" if single else "10-flannel.conflist")
+    with open(f"{top}/net.d/{name}", encoding="utf-8") as f:
+        network = cni.Network(machine, json.load(f), f"{top}/bin")
+    network.add(pod)
+    network.delete(pod)
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]", json.dumps({**CONF, "type": "bridge"})])
+def test_install_of_what_is_no_config(machine, text):
+    """Nothing is touched."""
+    top = os.path.join(machine.dir, f"node{next(_serial)}")
+    source = os.path.join(machine.dir, "source.json")
+    with open(source, "w", encoding="utf-8") as f:
+        f.write(text)
+    os.makedirs(top)
+    done = subprocess.run([cni.FLANNEL, "--install", source, top, top], check=False,
+                          capture_output=True, text=True)
+    assert done.returncode != 0 and source in done.stderr
+    assert os.listdir(top) == []
