@@ -5,7 +5,8 @@
 Prints one line per figure with its goal and verdict, and what stands beside it: the
 floor of this machine or another way to the same end, taken in the same run. Exit code
 1 when a goal is missed; "noise" where the floor itself was beyond it. Needs root (or
-`unshare -Urnm`) and iproute2; iperf3 for `tcp`, iptables and nft for `rules-...`.
+`unshare -Urnm`) and iproute2; iperf3 for `tcp`, iptables and nft for `rules-...`, the plugins
+of the CNI project for `cni-...`.
 """
 import argparse
 import json
@@ -17,12 +18,14 @@ import subprocess
 import sys
 import time
 
+import cni_figures
 import etcd_figures
 import figures
 import rules_figures
 import world
 
-FIGURES = {**figures.FIGURES, **etcd_figures.FIGURES, **rules_figures.FIGURES}
+FIGURES = {**figures.FIGURES, **etcd_figures.FIGURES, **rules_figures.FIGURES,
+           **cni_figures.FIGURES}
 
 COLUMNS = "%-48s %-28s %-20s %-8s %s"
 

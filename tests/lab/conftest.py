@@ -46,6 +46,11 @@ def _is_sanitized(path):
 
 # -- what this machine can do ----------------------------------------------------------
 
+# What a container needs of this machine: the real root, namespaces, a cgroup.
+_CONTAINERS = ("grep -q 4294967295 /proc/self/uid_map && "
+               "unshare -mpf --mount-proc mount -t tmpfs probe /run && "
+               "c=/sys/fs/cgroup && { [ ! -d $c/pids ] || c=$c/pids; } && "
+               "mkdir $c/weft-probe-$$ && rmdir $c/weft-probe-$$")
 _PROBES = {
     "vxlan": "ip link add name probe type vxlan id 77 dstport 8472",
     "bridge": "ip link add name probe type bridge",
@@ -56,6 +61,17 @@ _PROBES = {
            "nft add chain ip probe c '{ type nat hook postrouting priority 100; }'",
     "macvlan": "ip link add name p1 type veth peer name p2 && "
                "ip link add name probe link p1 type macvlan",
+    "ipvlan": "ip link add p1 type veth peer name p2 && "
+              "ip link add name probe link p1 type ipvlan",
+    "vlan": "ip link add probe type bridge vlan_filtering 1",
+    # What the plugin bandwidth shapes with.
+    "shaping": "ip link add p1 type veth peer name p2 && ip link add probe type ifb && "
+               "tc qdisc add dev p1 root tbf rate 1mbit burst 32kbit latency 25ms && "
+               "tc qdisc add dev p1 ingress && "
+               "tc filter add dev p1 parent ffff: protocol all u32 match u32 0 0 "
+               "action mirred egress redirect dev probe",
+    "delegates": "cd /usr/lib/cni && ls bridge host-local portmap ptp firewall bandwidth",
+    "strace": "strace -o /dev/null -e inject=getpid:signal=USR1 true",
     "iptables": "iptables-legacy -t nat -S && iptables-nft -t nat -S && ip6tables-legacy -t nat -S",
     "cc": "command -v cc",
     "setpriv": "command -v setpriv",
@@ -65,12 +81,11 @@ _PROBES = {
                     "iptables-nft -A FORWARD -m conntrack --ctstate NEW -m addrtype "
                     "--dst-type LOCAL -m comment --comment probe",
     "iptables-legacy": "command -v iptables-legacy-save && iptables-legacy -t nat -L",
-    # What a container needs of this machine: the real root, namespaces, a cgroup.
-    "docker": "grep -q 4294967295 /proc/self/uid_map && "
-              "command -v dockerd docker docker-init docker-proxy containerd runc busybox && "
-              "unshare -mpf --mount-proc mount -t tmpfs probe /run && "
-              "c=/sys/fs/cgroup && { [ ! -d $c/pids ] || c=$c/pids; } && "
-              "mkdir $c/weft-probe-$$ && rmdir $c/weft-probe-$$",
+    "docker": "command -v dockerd docker docker-init docker-proxy containerd runc busybox && "
+              + _CONTAINERS,
+    "podman": "command -v podman conmon runc busybox && " + _CONTAINERS,
+    "containerd": "command -v containerd ctr containerd-shim-runc-v2 runc busybox && "
+                  "[ -d /etc/cni ] && [ -d /opt ] && " + _CONTAINERS,
 }
 _known = {}
 
@@ -84,6 +99,12 @@ def has(feature):
         )
         _known[feature] = done.returncode == 0
     return _known[feature]
+
+
+@pytest.fixture(name="has", scope="session")
+def _has():
+    """has(feature), for needs that a parameter has."""
+    return has
 
 
 def pytest_runtest_setup(item):

@@ -14,16 +14,14 @@ whose processes lib/netns.py finds. Only the cgroups remain; they bear the run's
 """
 
 import contextlib
-import io
 import json
 import os
 import shlex
 import shutil
 import signal
 import subprocess
-import tarfile
 
-from . import cgroup
+from . import cgroup, rootfs
 from .expect import wait_until
 from .netns import Netns
 
@@ -56,18 +54,6 @@ class Xtables:
 
     def env(self):
         return {"PATH": f"{self.path}:{os.environ['PATH']}"}
-
-
-def _image():
-    """A tar of a root file system with a static busybox in it."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        tar.add(shutil.which("busybox"), "bin/busybox")
-        for applet in _APPLETS:
-            link = tarfile.TarInfo(f"bin/{applet}")
-            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-            tar.addfile(link)
-    return buffer.getvalue()
 
 
 class _Inside(Netns):
@@ -202,7 +188,7 @@ class Docker:
     def run(self, name, *flags):
         """A new container that does nothing by itself."""
         if not self.cli("image", "ls", "-q", IMAGE):
-            self.cli("import", "-", IMAGE, input=_image())
+            self.cli("import", "-", IMAGE, input=rootfs.tar(_APPLETS))
         self.cli("run", "-d", "--name", name, *flags, IMAGE, "sleep", "inf")
         return Container(self, name)
 
