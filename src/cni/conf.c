@@ -205,14 +205,13 @@ static int check_delegate(json_t *delegate, struct cni_error *error)
 		return -1;
 	if (!type)
 		return 0;
-	if (!json_is_string(type) || !json_string_length(type) ||
-	    strchr(json_string_value(type), '/'))
+	if (json_is_string(type) && !strcmp(json_string_value(type), "flannel"))
+		return cni_fail(error, CNI_CONFIG_INVALID,
+				"delegate.type: \"flannel\" cannot be its own delegate");
+	if (!json_is_string(type) || !cni_type_is_sound(json_string_value(type)))
 		return cni_fail(error, CNI_CONFIG_INVALID,
 				"delegate.type: %s is not the name of a plugin",
 				json_brief(type, brief, sizeof(brief)));
-	if (!strcmp(json_string_value(type), "flannel"))
-		return cni_fail(error, CNI_CONFIG_INVALID,
-				"delegate.type: \"flannel\" cannot be its own delegate");
 	return 0;
 }
 

@@ -68,7 +68,7 @@ int delegate_find(const struct cni_request *request, const char *type, char ret_
 {
 	char searched[ERR_TEXT_MAX] = "";
 
-	if (!*type || strchr(type, '/') || !strcmp(type, ".") || !strcmp(type, ".."))
+	if (!cni_type_is_sound(type))
 		return cni_fail(error, CNI_CONFIG_INVALID, "\"%.80s\" is not the name of a plugin",
 				type);
 	for (const char *dir = request->path; *dir;) {

@@ -55,6 +55,12 @@ bool cni_name_is_sound(const char *name)
 	return true;
 }
 
+bool cni_type_is_sound(const char *type)
+{
+	return *type && !strchr(type, '/') && strcmp(type, ".") && strcmp(type, "..") &&
+	       strcmp(type, "flannel");
+}
+
 bool cni_ifname_is_sound(const char *ifname)
 {
 	size_t n = strlen(ifname);

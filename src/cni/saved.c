@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "cni/request.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -143,7 +144,7 @@ static int read_file(const char *path, const char *container_id, struct saved *r
 {
 	_cleanup_free_ char *text = NULL;
 	_cleanup_json_ json_t *json = NULL;
-	const char *ifname;
+	const char *ifname, *type;
 	const json_t *member;
 	struct err err;
 	size_t len;
@@ -155,6 +156,10 @@ static int read_file(const char *path, const char *container_id, struct saved *r
 		return cni_fail(error, CNI_IO_FAILURE, "%s", err.text);
 	if (json_parse_object(text, len, path, &json, &err))
 		return cni_fail(error, CNI_DECODING_FAILURE, "%s", err.text);
+	type = json_string_value(json_member(json, "type"));
+	if (!type || !cni_type_is_sound(type))
+		return cni_fail(error, CNI_DECODING_FAILURE,
+				"%s: its \"type\" is not the name of a plugin", path);
 	member = json_object_get(json, MEMBER);
 	ifname = json_string_value(json_object_get(member, "ifName"));
 	ret_saved->container_id = mem_strdup(container_id);

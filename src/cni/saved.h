@@ -23,9 +23,9 @@ int saved_write(const char *data_dir, const char *container_id, const char *ifna
 		const json_t *delegate, struct cni_error *error);
 /* Writes one that was read back where it was, as it was. */
 int saved_restore(const struct saved *saved, struct cni_error *error);
-/* 1 when there is one, 0 when not. A file that is no JSON object is an error that names it,
- * with code CNI_DECODING_FAILURE. @ret_saved is to be done in every case, and has the path
- * at least. */
+/* 1 when there is one, 0 when not. A file that is no JSON object with the "type" of a delegate
+ * is an error that names it, with code CNI_DECODING_FAILURE. @ret_saved is to be done in every
+ * case, and has the path at least. */
 int saved_read(const char *data_dir, const char *container_id, const char *ifname,
 	       struct saved *ret_saved, struct cni_error *error);
 /* With what a killed ADD has left beside it. Gone already is success. */

@@ -91,7 +91,7 @@ static void test_of_the_original(void **state)
 			saved_done(&saved);
 	}
 	/* Restored as it was. */
-	site_write("a/data/abc", 0600, "{}");
+	site_write("a/data/abc", 0600, "{");
 	assert_int_equal(saved_restore(&saved, &error), 0);
 	assert_string_equal(site_read("a/data/abc"), text);
 	saved_done(&saved);
@@ -115,7 +115,11 @@ static void test_restored(void **state)
 
 static void test_torn(void **state)
 {
-	static const char *const texts[] = {"", "{\"name\":", "[]", "\n", "{\"a\":1}x"};
+	static const char *const texts[] = {"", "{\"name\":", "[]", "\n", "{\"a\":1}x",
+					    /* JSON, but no delegate's config */
+					    "{}", "null", "{\"type\":7}", "{\"type\":null}",
+					    "{\"type\":\"\"}", "{\"type\":\"../../evil\"}",
+					    "{\"type\":\"..\"}", "{\"type\":\"flannel\"}"};
 	struct cni_error error;
 	struct saved saved;
 
@@ -197,9 +201,9 @@ static void test_for_each(void **state)
 	write_one("abc", "eth0", "n");
 	write_one("abc", "net1", "n");
 	write_one("def", "eth0", "other");
-	site_write("a/data/ghi", 0600, "{\"name\":\"n\"}");
+	site_write("a/data/ghi", 0600, "{\"name\":\"n\",\"type\":\"x\"}");
 	site_write("a/data/.jkl", 0600, "{\"name\":\"n\"}");
-	site_write("a/data/mno", 0600, "{\"name\":7}");
+	site_write("a/data/mno", 0600, "{\"name\":7,\"type\":\"x\"}");
 	site_write("a/data/torn", 0600, "{");
 	assert_int_equal(mkdir(site_path("a/data/dir"), 0700), 0);
 	assert_int_equal(saved_for_each(site_path("a/data"), "n", on_saved, &seen, &error), 0);
