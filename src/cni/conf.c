@@ -270,7 +270,14 @@ static int make_ipam(const struct cni_conf *conf, const struct subnet_file *subn
 {
 	_cleanup_json_ json_t *ipam = conf->ipam ? json_deep_copy(conf->ipam) : json_object();
 	json_t *routes = json_object_get(ipam, "routes");
+	const json_t *type = json_object_get(ipam, "type");
+	char brief[BRIEF_MAX];
 
+	/* null and "" are a bridge without addresses. */
+	if (type && !json_is_null(type) && !json_is_string(type))
+		return cni_fail(error, CNI_CONFIG_INVALID,
+				"ipam.type: %s is not the name of a plugin",
+				json_brief(type, brief, sizeof(brief)));
 	if (json_is_null(routes))
 		routes = NULL;
 	if (check_routes(routes, error))

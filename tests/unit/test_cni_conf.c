@@ -237,6 +237,8 @@ static void test_delegate_refused(void **state)
 	refused_delegate("\"ipam\":{\"routes\":{}}", "ipam.routes: {} is not an array");
 	refused_delegate("\"ipam\":{\"routes\":[{\"dst\":\"10.0.0.0\"}]}",
 			 "ipam.routes: {\"dst\":\"10.0.0.0\"} has no \"dst\"");
+	refused_delegate("\"ipam\":{\"type\":7}", "ipam.type: 7 is not the name");
+	refused_delegate("\"ipam\":{\"type\":[]}", "ipam.type: [] is not the name");
 	refused_delegate("\"ipam\":{\"routes\":[null]}", "ipam.routes: null has no \"dst\"");
 }
 
