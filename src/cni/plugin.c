@@ -137,12 +137,16 @@ static int add_saved(const struct cni_conf *conf, const struct cni_request *requ
 	_cleanup_json_ json_t *answer = NULL;
 	struct cni_error ignored;
 	const json_t *after;
-	int r;
+	int r, converted = -1;
 
 	if (saved_write(conf->data_dir, request->container_id, request->ifname, delegate, error))
 		return -1;
 	r = worker_add(worker, request, delegate, &answer, error);
-	if (r || cni_result_convert(answer, conf->cni_version, ret_answer, error)) {
+	if (!r)
+		converted = cni_result_convert(answer, conf->cni_version, ret_answer, error);
+	if (!r && converted)
+		(void)cni_fail_wrap(error, "%s", worker->type);
+	if (converted) {
 		undo(conf, request, worker, delegate, earlier,
 		     !r || (!worker->is_builtin && r != DELEGATE_NOT_STARTED), error);
 		return -1;

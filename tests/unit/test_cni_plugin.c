@@ -169,7 +169,11 @@ static void test_add_fails(void **state)
 	did("ADD\nDEL\n");
 	assert_int_equal(site_count("data"), 0);
 	site_plugin("bridge", "[ $CNI_COMMAND != ADD ] || echo '{\"cniVersion\":\"5.0.0\"}'");
-	fails(CNI_ADD, "", CNI_VERSION_UNSUPPORTED, "\"5.0.0\"");
+	fails(CNI_ADD, "", CNI_VERSION_UNSUPPORTED, "bridge: result: cniVersion \"5.0.0\"");
+	did("ADD\nDEL\n");
+	assert_int_equal(site_count("data"), 0);
+	site_plugin("bridge", "[ $CNI_COMMAND != ADD ] || echo '{\"ips\":7}'");
+	fails(CNI_ADD, "", CNI_DECODING_FAILURE, "bridge: result: ips: 7 is not an array");
 	did("ADD\nDEL\n");
 	assert_int_equal(site_count("data"), 0);
 }
