@@ -14,6 +14,7 @@ int(cni_fail)(struct cni_error *error, unsigned code, const char *fmt, ...)
 
 	error->code = code;
 	error->details[0] = '\0';
+	error->is_refusal = false;
 	va_start(ap, fmt);
 	(void)vsnprintf(error->msg, sizeof(error->msg), fmt, ap);
 	va_end(ap);
@@ -46,6 +47,7 @@ int cni_error_parse(const char *text, size_t len, struct cni_error *ret_error)
 		return -1;
 	(void)cni_fail(ret_error, (unsigned)code, "%s", msg);
 	(void)snprintf(ret_error->details, sizeof(ret_error->details), "%s", details);
+	ret_error->is_refusal = true;
 	return 0;
 }
 

@@ -8,6 +8,8 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
+
 /* The specification's codes; 100 and above are the plugin's own. */
 enum cni_code {
 	CNI_VERSION_UNSUPPORTED = 1,
@@ -29,9 +31,10 @@ struct cni_error {
 	unsigned code; /* enum cni_code, or a delegate's own */
 	char msg[ERR_TEXT_MAX];
 	char details[CNI_DETAILS_MAX]; /* "" for none */
+	bool is_refusal;               /* a delegate's own words, not ours about it */
 };
 
-/* Fills in code and msg, no details; returns -1. */
+/* Fills in code and msg and clears the rest; returns -1. */
 int cni_fail(struct cni_error *error, unsigned code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 /* Puts context and ": " before the message that is there. Returns -1. */

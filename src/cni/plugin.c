@@ -3,7 +3,9 @@
  *
  * The delegate's config is saved before anything is made, and goes after everything is
  * gone: whenever we are killed in between, the next DEL has what it needs. An ADD that fails
- * takes back what it made; if that fails too, the saved config stays for DEL and GC.
+ * takes back what it made; if that fails too, the saved config stays for DEL and GC. When the
+ * delegate then refuses DEL by the very words by which it refused the undoing, it is the config
+ * that it refuses, for ever: the attachment that never was is forgotten.
  *
  * Whether this process or the real plugin does the work is decided anew each time: either
  * can undo what the other has done.
@@ -105,6 +107,20 @@ static int check_netns(const struct cni_request *request, struct cni_error *erro
 			request->netns);
 }
 
+static void note_refusal(const struct cni_conf *conf, const struct cni_request *request,
+			 const char *words)
+{
+	_cleanup_saved_ struct saved saved = {0};
+	struct cni_error ignored;
+
+	if (saved_read(conf->data_dir, request->container_id, request->ifname, &saved, &ignored) !=
+	    1)
+		return;
+	free(saved.refusal);
+	saved.refusal = mem_strdup(words);
+	(void)saved_restore(&saved, &ignored);
+}
+
 /* @earlier: what this attachment had before, NULL for nothing. It was not this ADD that made
  * it, so that nothing may be taken back. */
 static void undo(const struct cni_conf *conf, const struct cni_request *request,
@@ -120,6 +136,8 @@ static void undo(const struct cni_conf *conf, const struct cni_request *request,
 		if (!error->details[0])
 			(void)snprintf(error->details, sizeof(error->details),
 				       "undoing it failed as well: %s", why.msg);
+		if (why.is_refusal)
+			note_refusal(conf, request, why.msg);
 		return;
 	}
 	(void)saved_read(conf->data_dir, request->container_id, request->ifname, &saved, &why);
@@ -173,10 +191,10 @@ static int add(const struct cni_conf *conf, const struct cni_request *request, j
 	    cni_conf_make_delegate(conf, &subnet, &delegate, error) ||
 	    worker_choose(conf, request, delegate, &worker, error))
 		return -1;
-	/* A torn one is as good as none. */
+	/* A torn one is as good as none, and so is one of an ADD that failed. */
 	r = saved_read(conf->data_dir, request->container_id, request->ifname, &earlier, &torn);
-	return add_saved(conf, request, &worker, delegate, r == 1 ? &earlier : NULL, ret_answer,
-			 error);
+	return add_saved(conf, request, &worker, delegate,
+			 r == 1 && !earlier.refusal ? &earlier : NULL, ret_answer, error);
 }
 
 /* ---- DEL ---- */
@@ -186,9 +204,14 @@ int plugin_del_saved(const struct cni_conf *conf, const struct cni_request *requ
 {
 	struct worker worker;
 
-	if (choose_again(conf, request, saved->delegate, &worker, error) ||
-	    worker_del(&worker, request, saved->delegate, error))
+	if (choose_again(conf, request, saved->delegate, &worker, error))
 		return -1;
+	if (worker_del(&worker, request, saved->delegate, error)) {
+		if (!saved->refusal || !error->is_refusal || strcmp(saved->refusal, error->msg))
+			return -1;
+		(void)fprintf(stderr, "flannel: ADD of %s %s failed, and DEL as its undoing: %s\n",
+			      request->container_id, request->ifname, error->msg);
+	}
 	return saved_remove(saved, error);
 }
 

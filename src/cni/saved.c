@@ -106,13 +106,16 @@ static int write_file(const char *path, const json_t *json, struct cni_error *er
 	return cni_fail(error, CNI_IO_FAILURE, "cannot write %s: %s", path, strerror(-r));
 }
 
-static json_t *with_member(const json_t *delegate, const char *container_id, const char *ifname)
+static json_t *with_member(const json_t *delegate, const char *container_id, const char *ifname,
+			   const char *refusal)
 {
 	json_t *json = json_deep_copy(delegate);
+	json_t *member = json_pack("{s:s, s:s}", "containerID", container_id, "ifName", ifname);
 
-	(void)json_object_set_new(
-		json, MEMBER,
-		json_pack("{s:s, s:s}", "containerID", container_id, "ifName", ifname));
+	/* Words that are cut inside a character are no string to JSON, and not noted. */
+	if (refusal)
+		(void)json_object_set_new(member, "refusal", json_string(refusal));
+	(void)json_object_set_new(json, MEMBER, member);
 	return json;
 }
 
@@ -120,7 +123,7 @@ int saved_write(const char *data_dir, const char *container_id, const char *ifna
 		const json_t *delegate, struct cni_error *error)
 {
 	_cleanup_free_ char *path = make_path(data_dir, container_id, ifname);
-	_cleanup_json_ json_t *json = with_member(delegate, container_id, ifname);
+	_cleanup_json_ json_t *json = with_member(delegate, container_id, ifname, NULL);
 
 	if (make_data_dir(data_dir, error))
 		return -1;
@@ -129,9 +132,10 @@ int saved_write(const char *data_dir, const char *container_id, const char *ifna
 
 int saved_restore(const struct saved *saved, struct cni_error *error)
 {
-	_cleanup_json_ json_t *json =
-		saved->ifname ? with_member(saved->delegate, saved->container_id, saved->ifname)
-			      : json_deep_copy(saved->delegate);
+	_cleanup_json_ json_t *json = saved->ifname
+					      ? with_member(saved->delegate, saved->container_id,
+							    saved->ifname, saved->refusal)
+					      : json_deep_copy(saved->delegate);
 
 	return write_file(saved->path, json, error);
 }
@@ -144,7 +148,7 @@ static int read_file(const char *path, const char *container_id, struct saved *r
 {
 	_cleanup_free_ char *text = NULL;
 	_cleanup_json_ json_t *json = NULL;
-	const char *ifname, *type;
+	const char *ifname, *refusal, *type;
 	const json_t *member;
 	struct err err;
 	size_t len;
@@ -162,8 +166,10 @@ static int read_file(const char *path, const char *container_id, struct saved *r
 				"%s: its \"type\" is not the name of a plugin", path);
 	member = json_object_get(json, MEMBER);
 	ifname = json_string_value(json_object_get(member, "ifName"));
+	refusal = json_string_value(json_object_get(member, "refusal"));
 	ret_saved->container_id = mem_strdup(container_id);
 	ret_saved->ifname = ifname ? mem_strdup(ifname) : NULL;
+	ret_saved->refusal = refusal ? mem_strdup(refusal) : NULL;
 	(void)json_object_del(json, MEMBER);
 	ret_saved->delegate = TAKE_PTR(json);
 	return 1;
@@ -209,6 +215,7 @@ void saved_done(struct saved *saved)
 	json_decref(saved->delegate);
 	free(saved->container_id);
 	free(saved->ifname);
+	free(saved->refusal);
 	free(saved->path);
 	*saved = (struct saved){0};
 }

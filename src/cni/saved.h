@@ -16,12 +16,15 @@ struct saved {
 	json_t *delegate;            /* owned; without our member */
 	char *container_id, *ifname; /* owned; ifname NULL in a file of the original */
 	char *path;                  /* owned */
+	/* Of an ADD that failed: by which words the delegate refused to undo it. Owned; NULL:
+	 * ADD succeeded, or nobody knows. */
+	char *refusal;
 };
 
 /* Writes it with mode 0600, the directory with mode 0700. */
 int saved_write(const char *data_dir, const char *container_id, const char *ifname,
 		const json_t *delegate, struct cni_error *error);
-/* Writes one that was read back where it was, as it was. */
+/* Writes one that was read back where it was, as it was, but for @saved's refusal. */
 int saved_restore(const struct saved *saved, struct cni_error *error);
 /* 1 when there is one, 0 when not. A file that is no JSON object with the "type" of a delegate
  * is an error that names it, with code CNI_DECODING_FAILURE. @ret_saved is to be done in every

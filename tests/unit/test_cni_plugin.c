@@ -191,6 +191,54 @@ static void test_undo_fails(void **state)
 	assert_int_equal(site_count("data"), 0);
 }
 
+/* What refuses the config refuses it for ever: nobody waits for a pod that never was. */
+static void test_never_added(void **state)
+{
+	(void)state;
+	site_plugin("bridge", REFUSE);
+	fails(CNI_ADD, "", 7, "bridge: no");
+	assert_non_null(strstr(site_read("data/abc"), "\"refusal\":\"bridge: no\""));
+	/* Another failure may end. */
+	site_plugin("bridge", "echo '{\"code\":7,\"msg\":\"later\"}'; exit 1");
+	fails(CNI_DEL, "", 7, "bridge: later");
+	site_plugin("bridge", "exit 1");
+	fails(CNI_DEL, "", CNI_INTERNAL, "without a word");
+	assert_int_equal(site_count("data"), 1);
+	site_plugin("bridge", REFUSE);
+	works(CNI_DEL, "");
+	assert_int_equal(site_count("data"), 0);
+	/* So does GC. */
+	fails(CNI_ADD, "", 7, "bridge: no");
+	site_plugin("bridge", VERSIONS("\"1.0.0\"") REFUSE);
+	works(CNI_GC, ",\"cni.dev/valid-attachments\":[]");
+	assert_int_equal(site_count("data"), 0);
+	/* A crash is no refusal. */
+	site_plugin("bridge", "exit 1");
+	fails(CNI_ADD, "", CNI_INTERNAL, "without a word");
+	fails(CNI_DEL, "", CNI_INTERNAL, "without a word");
+	assert_int_equal(site_count("data"), 1);
+}
+
+/* What the second ADD makes is its own to undo, and its success the end of the story. */
+static void test_added_at_last(void **state)
+{
+	(void)state;
+	site_plugin("bridge", REFUSE);
+	fails(CNI_ADD, "", 7, "bridge: no");
+	site_plugin("bridge", "[ $CNI_COMMAND != ADD ] || " REFUSE);
+	site_write("log", 0644, "");
+	fails(CNI_ADD, "", 7, "bridge: no");
+	did("ADD\nDEL\n");
+	assert_int_equal(site_count("data"), 0);
+	site_plugin("bridge", REFUSE);
+	fails(CNI_ADD, "", 7, "bridge: no");
+	site_plugin("bridge", ANSWER);
+	works(CNI_ADD, "");
+	site_plugin("bridge", REFUSE);
+	fails(CNI_DEL, "", 7, "bridge: no");
+	assert_int_equal(site_count("data"), 1);
+}
+
 static void test_nothing_has_run(void **state)
 {
 	(void)state;
@@ -509,6 +557,8 @@ int main(void)
 		TEST(test_del_fails),
 		TEST(test_add_fails),
 		TEST(test_undo_fails),
+		TEST(test_never_added),
+		TEST(test_added_at_last),
 		TEST(test_nothing_has_run),
 		TEST(test_add_again),
 		TEST(test_add_beside_the_original),
