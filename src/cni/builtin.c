@@ -112,6 +112,19 @@ int builtin_parse(const json_t *delegate, const struct cni_request *request,
 	return code;
 }
 
+bool builtin_parse_network(const char *name, const json_t *delegate, const json_t *ipam,
+			   struct builtin *ret_builtin)
+{
+	struct host_local_conf conf = {.dir = HOST_LOCAL_DIR, .network = name};
+
+	if ((json_member(delegate, "type") && !is_type(delegate, "bridge")) ||
+	    (json_member(ipam, "type") && !is_type(ipam, "host-local")) ||
+	    json_member_string(ipam, "dataDir", &conf.dir, NULL) || !*conf.dir)
+		return false;
+	*ret_builtin = (struct builtin){.ipam = conf};
+	return true;
+}
+
 static size_t copy_routes(const struct host_local_conf *ipam, struct cni_route *to)
 {
 	memcpy(to, ipam->route, ipam->n_routes * sizeof(*to));

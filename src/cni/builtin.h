@@ -23,6 +23,11 @@ struct builtin {
 int builtin_parse(const json_t *delegate, const struct cni_request *request,
 		  struct builtin *ret_builtin, const char **ret_why, struct cni_error *error);
 
+/* Enough of one for DEL and GC where the ranges are not known (no subnet file), of what stands
+ * in the plugin's own config; NULL for an object that is not there. False: another plugin's. */
+bool builtin_parse_network(const char *name, const json_t *delegate, const json_t *ipam,
+			   struct builtin *ret_builtin);
+
 /* The answer in version 1.1.0; caller owns it. A failed one leaves nothing. */
 int builtin_add(struct builtin *builtin, const struct cni_request *request, json_t **ret_result,
 		struct cni_error *error);

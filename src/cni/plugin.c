@@ -47,6 +47,13 @@ int worker_choose(const struct cni_conf *conf, const struct cni_request *request
 	return r == 1 ? 0 : delegate_find(request, type, path, error);
 }
 
+bool worker_choose_without_subnet(const struct cni_conf *conf, struct worker *ret_worker)
+{
+	*ret_worker = (struct worker){.is_builtin = true, .type = "bridge"};
+	return conf->builtin &&
+	       builtin_parse_network(conf->name, conf->delegate, conf->ipam, &ret_worker->builtin);
+}
+
 /* For what was made already: what our own parser does not like the plugin may. */
 static int choose_again(const struct cni_conf *conf, const struct cni_request *request,
 			const json_t *delegate, struct worker *ret_worker, struct cni_error *error)
@@ -225,12 +232,15 @@ static int del_torn(const struct cni_conf *conf, const struct cni_request *reque
 	struct subnet_file subnet;
 	struct worker worker;
 	struct cni_error why;
+	int r = cni_subnet_read(conf->subnet_file, &subnet, &why);
 
-	(void)fprintf(stderr, "flannel: %s; cleaning up with what subnet.env says\n", torn->msg);
-	if (cni_subnet_read(conf->subnet_file, &subnet, &why) ||
-	    cni_conf_make_delegate(conf, &subnet, &delegate, &why) ||
-	    choose_again(conf, request, delegate, &worker, &why) ||
-	    worker_del(&worker, request, delegate, &why))
+	(void)fprintf(stderr, "flannel: %s; cleaning up with what the config says\n", torn->msg);
+	if (!r)
+		r = cni_conf_make_delegate(conf, &subnet, &delegate, &why) ||
+		    choose_again(conf, request, delegate, &worker, &why);
+	else if (worker_choose_without_subnet(conf, &worker))
+		r = 0;
+	if (r || worker_del(&worker, request, delegate, &why))
 		(void)fprintf(stderr,
 			      "flannel: cleaning up %s %s failed: %s; what is left of it stays\n",
 			      request->container_id, request->ifname, why.msg);

@@ -14,6 +14,7 @@
 struct gc {
 	const struct cni_conf *conf;
 	const struct cni_request *request;
+	json_t *delegate; /* owned; of any attachment of the network, NULL when there is none */
 	size_t n_failed;
 	struct cni_error first; /* of the failures */
 };
@@ -51,6 +52,8 @@ static void collect(const struct saved *saved, void *userdata)
 	};
 	struct cni_error error;
 
+	if (!gc->delegate)
+		gc->delegate = json_incref(saved->delegate);
 	if (is_valid(gc->conf->valid_attachments, saved->container_id, saved->ifname))
 		return;
 	if (!cni_name_is_sound(request.container_id) || !cni_ifname_is_sound(request.ifname))
@@ -61,27 +64,57 @@ static void collect(const struct saved *saved, void *userdata)
 	}
 }
 
-/* Addresses and the like of which no saved config tells. */
-static int collect_of_delegate(const struct gc *gc, struct cni_error *error)
+/* By the delegate's own GC, if it has one. */
+static int collect_by_delegate(const struct gc *gc, const struct worker *worker, json_t *delegate,
+			       struct cni_error *error)
 {
-	_cleanup_json_ json_t *delegate = NULL;
 	const char *version;
-	struct subnet_file subnet;
-	struct worker worker;
 	json_t *nothing;
 
-	if (cni_subnet_read(gc->conf->subnet_file, &subnet, error) ||
-	    cni_conf_make_delegate(gc->conf, &subnet, &delegate, error) ||
-	    worker_choose(gc->conf, gc->request, delegate, &worker, error))
-		return -1;
-	if (worker.is_builtin)
-		return builtin_gc(&worker.builtin, gc->conf->valid_attachments, error);
-	if (delegate_version(gc->request, worker.type, &version, error))
+	if (worker->is_builtin)
+		return builtin_gc(&worker->builtin, gc->conf->valid_attachments, error);
+	if (delegate_version(gc->request, worker->type, &version, error))
 		return -1;
 	if (!cni_version_at_least(version, "1.1.0"))
 		return 0;
 	(void)json_object_set(delegate, "cni.dev/valid-attachments", gc->conf->valid_attachments);
-	return delegate_run(gc->request, worker.type, CNI_GC, delegate, &nothing, error);
+	return delegate_run(gc->request, worker->type, CNI_GC, delegate, &nothing, error);
+}
+
+/* GC comes after reboots, when flanneld may not be up yet: with the config of any attachment
+ * that there was, or with what our own config says. */
+static int collect_without_subnet(const struct gc *gc, const struct cni_error *missing,
+				  struct cni_error *error)
+{
+	struct worker worker;
+
+	if (worker_choose_without_subnet(gc->conf, &worker))
+		return collect_by_delegate(gc, &worker, NULL, error);
+	if (!gc->delegate) {
+		(void)fprintf(stderr, "flannel: GC: %s; nothing is known that could be collected\n",
+			      missing->msg);
+		return 0;
+	}
+	(void)json_object_set_new(gc->delegate, "cniVersion", json_string(gc->conf->cni_version));
+	if (worker_choose(gc->conf, gc->request, gc->delegate, &worker, error))
+		return -1;
+	return collect_by_delegate(gc, &worker, gc->delegate, error);
+}
+
+/* Addresses and the like of which no saved config tells. */
+static int collect_the_rest(const struct gc *gc, struct cni_error *error)
+{
+	_cleanup_json_ json_t *delegate = NULL;
+	struct subnet_file subnet;
+	struct cni_error missing;
+	struct worker worker;
+
+	if (cni_subnet_read(gc->conf->subnet_file, &subnet, &missing))
+		return collect_without_subnet(gc, &missing, error);
+	if (cni_conf_make_delegate(gc->conf, &subnet, &delegate, error) ||
+	    worker_choose(gc->conf, gc->request, delegate, &worker, error))
+		return -1;
+	return collect_by_delegate(gc, &worker, delegate, error);
 }
 
 int plugin_gc(const struct cni_conf *conf, const struct cni_request *request,
@@ -96,8 +129,9 @@ int plugin_gc(const struct cni_conf *conf, const struct cni_request *request,
 				"cni.dev/valid-attachments: missing; GC removes what is not in it");
 	if (saved_for_each(conf->data_dir, conf->name, collect, &gc, &one))
 		note(&gc, &one);
-	if (collect_of_delegate(&gc, &one))
+	if (collect_the_rest(&gc, &one))
 		note(&gc, &one);
+	json_decref(gc.delegate);
 	if (!gc.n_failed)
 		return 0;
 	*error = gc.first;

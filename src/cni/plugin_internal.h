@@ -16,6 +16,8 @@ struct worker {
 /* -1 when neither can do @delegate, or the plugin is not there. */
 int worker_choose(const struct cni_conf *conf, const struct cni_request *request,
 		  const json_t *delegate, struct worker *ret_worker, struct cni_error *error);
+/* For DEL and GC when there is no subnet file; false when it cannot be done without. */
+bool worker_choose_without_subnet(const struct cni_conf *conf, struct worker *ret_worker);
 /* As DEL of the specification: nothing there is success. */
 int worker_del(const struct worker *worker, const struct cni_request *request, json_t *delegate,
 	       struct cni_error *error);

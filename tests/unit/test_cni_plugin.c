@@ -524,8 +524,52 @@ static void test_gc_goes_on(void **state)
 	did("DEL\nDEL\nDEL\nVERSION\n");
 	assert_int_equal(site_count("data"), 1);
 	assert_true(site_has("data/def"));
-	assert_int_equal(unlink(site_path("run/subnet.env")), 0);
+	site_plugin("bridge", REFUSE);
 	fails(CNI_GC, VALID(""), 7, "2 failures, the first: def eth0: bridge: no");
+}
+
+/* After a reboot, before flanneld. */
+static void test_gc_without_subnet_file(void **state)
+{
+	(void)state;
+	site_plugin("bridge", VERSIONS("\"1.0.0\",\"1.1.0\"") ANSWER);
+	add_other("abc", "eth0");
+	assert_int_equal(unlink(site_path("run/subnet.env")), 0);
+	site_write("log", 0644, "");
+	works(CNI_GC, VALID(""));
+	did("DEL\nVERSION\nGC\n");
+	assert_non_null(strstr(site_read("in"), "\"ranges\":[[{\"subnet\":\"10.244.1.0/24\"}]]"));
+	assert_non_null(strstr(site_read("in"), "\"cniVersion\":\"1.1.0\""));
+	assert_int_equal(site_count("data"), 0);
+	works(CNI_GC, VALID(""));
+	did("");
+}
+
+/* The files of host-local need no ranges to be looked through. */
+static void test_builtin_without_subnet_file(void **state)
+{
+	static const char text[] = "{\"cniVersion\":\"1.1.0\",\"name\":\"n\",\"type\":\"flannel\","
+				   "\"subnetFile\":\"/nowhere/subnet.env\",\"dataDir\":\"%s/data\","
+				   "\"ipam\":{\"dataDir\":\"%s/ipam\"}" VALID("") "}";
+	struct cni_request request = site_request(CNI_GC);
+	char config[512];
+	json_t *answer;
+
+	(void)state;
+	(void)snprintf(config, sizeof(config), text, site, site);
+	site_write("ipam/n/10.244.1.2", 0644, "forgotten\r\neth0");
+	if (plugin_run(&request, config, strlen(config), &answer, &version, &error))
+		fail_msg("%s", error.msg);
+	assert_false(site_has("ipam/n/10.244.1.2"));
+	/* DEL with a saved config that is torn. */
+	site_write("data/abc", 0600, "{");
+	site_write("ipam/n/10.244.1.3", 0644, "abc\r\neth0");
+	request.command = CNI_DEL;
+	if (plugin_run(&request, config, strlen(config), &answer, &version, &error))
+		fail_msg("%s", error.msg);
+	assert_false(site_has("ipam/n/10.244.1.3"));
+	assert_int_equal(site_count("data"), 0);
+	did("");
 }
 
 /* ---- STATUS ---- */
@@ -575,6 +619,8 @@ int main(void)
 		TEST(test_gc),
 		TEST(test_gc_of_delegate),
 		TEST(test_gc_goes_on),
+		TEST(test_gc_without_subnet_file),
+		TEST(test_builtin_without_subnet_file),
 		TEST(test_status),
 	};
 
