@@ -5,11 +5,13 @@
 #include "cni/plugin.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
-#define EXIT_USAGE 2
+#define EXIT_USAGE      2
+#define VERSION_WAIT_MS 1000
 
 static const char help[] =
 	"flannel - CNI plugin: gives pods an interface in flannel's network\n"
@@ -84,6 +86,20 @@ static int read_stdin(char **ret_text, size_t *ret_len, struct cni_error *error)
 	return 0;
 }
 
+/* VERSION is asked by hand as well, where nothing comes on stdin, and no end. */
+static int read_config(enum cni_command command, char **ret_text, size_t *ret_len,
+		       struct cni_error *error)
+{
+	struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+	struct cni_error ignored;
+
+	if (command != CNI_VERSION)
+		return read_stdin(ret_text, ret_len, error);
+	if (poll(&in, 1, VERSION_WAIT_MS) > 0)
+		(void)read_stdin(ret_text, ret_len, &ignored);
+	return 0;
+}
+
 /* @text and a newline; it is nobody's business to wait for a disk here. */
 static int print(const char *text)
 {
@@ -121,7 +137,7 @@ int main(int argc, char **argv)
 	/* A runtime that has gone must not keep us from cleaning up. */
 	(void)signal(SIGPIPE, SIG_IGN);
 	if (cni_request_parse(getenv, &request, &error) ||
-	    (request.command != CNI_VERSION && read_stdin(&config, &len, &error)) ||
+	    read_config(request.command, &config, &len, &error) ||
 	    plugin_run(&request, config, len, &answer, &version, &error)) {
 		text = cni_error_format(&error, version);
 		(void)print(text);

@@ -336,14 +336,21 @@ static int check_version(const struct cni_conf *conf, enum cni_command command,
 			cni_command_name(command), since[command]);
 }
 
-json_t *plugin_versions(void)
+/* In the version of the config where that is one: specification, "VERSION Success". */
+static json_t *versions_answer(const char *config, size_t len)
 {
+	_cleanup_json_ json_t *json = NULL;
 	json_t *versions = json_array();
+	const char *version = NULL;
+
+	if (!len || json_parse_object(config, len, "", &json, NULL) ||
+	    json_member_string(json, "cniVersion", &version, NULL) || !version ||
+	    !cni_version_is_known(version))
+		version = newest_version();
 
 	for (size_t i = 0; i < cni_versions_count; i++)
 		(void)json_array_append_new(versions, json_string(cni_versions[i]));
-	return json_pack("{s:s, s:o}", "cniVersion", newest_version(), "supportedVersions",
-			 versions);
+	return json_pack("{s:s, s:o}", "cniVersion", version, "supportedVersions", versions);
 }
 
 static int run(const struct cni_conf *conf, const struct cni_request *request, json_t **ret_answer,
@@ -360,9 +367,7 @@ static int run(const struct cni_conf *conf, const struct cni_request *request, j
 		return plugin_gc(conf, request, error);
 	case CNI_STATUS:
 		return plugin_status(conf, request, error);
-	case CNI_VERSION:
-		*ret_answer = plugin_versions();
-		return 0;
+	case CNI_VERSION: /* needs no config, and is done */
 	case CNI_COMMAND_COUNT:
 		break;
 	}
@@ -377,7 +382,7 @@ int plugin_run(const struct cni_request *request, const char *config, size_t len
 	*ret_version = newest_version();
 	*ret_answer = NULL;
 	if (request->command == CNI_VERSION) {
-		*ret_answer = plugin_versions();
+		*ret_answer = versions_answer(config, len);
 		return 0;
 	}
 	if (cni_conf_parse(config, len, &conf, error))

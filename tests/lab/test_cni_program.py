@@ -43,10 +43,21 @@ def test_by_hand():
 
 
 def test_version():
-    for stdin in ("", '{"cniVersion": "1.0.0"}', "rubbish"):
+    for stdin, version in (("", "1.1.0"), ('{"cniVersion": "1.0.0"}', "1.0.0"),
+                           ("rubbish", "1.1.0")):
         done = run(stdin=stdin, CNI_COMMAND="VERSION")
         assert done.returncode == 0 and done.stderr == ""
-        assert json.loads(done.stdout) == {"cniVersion": "1.1.0", "supportedVersions": VERSIONS}
+        assert json.loads(done.stdout) == {"cniVersion": version, "supportedVersions": VERSIONS}
+
+
+def test_version_without_a_word_on_stdin():
+    """By hand nobody writes there, nor closes it."""
+    read, write = os.pipe()
+    done = subprocess.run([FLANNEL], stdin=read, capture_output=True, timeout=10, check=True,
+                          env={"CNI_COMMAND": "VERSION"})
+    os.close(write)
+    os.close(read)
+    assert json.loads(done.stdout)["supportedVersions"] == VERSIONS
 
 
 @pytest.mark.parametrize("stdin, env, code, words", [

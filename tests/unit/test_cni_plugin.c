@@ -431,13 +431,30 @@ static void test_versions_of_commands(void **state)
 
 static void test_version(void **state)
 {
+	static const struct {
+		const char *config, *version;
+	} cases[] = {
+		{"", "1.1.0"},
+		{"rubbish", "1.1.0"},
+		{"{}", "1.1.0"},
+		{"{\"cniVersion\":\"0.3.1\"}", "0.3.1"},
+		{"{\"cniVersion\":\"1.1.0\"}", "1.1.0"},
+		{"{\"cniVersion\":\"9.0.0\"}", "1.1.0"},
+		{"{\"cniVersion\":7}", "1.1.0"},
+	};
 	struct cni_request request = site_request(CNI_VERSION);
-	_cleanup_json_ json_t *answer = NULL;
 
 	(void)state;
-	assert_int_equal(plugin_run(&request, "", 0, &answer, &version, &error), 0);
-	assert_string_equal(json_string_value(json_object_get(answer, "cniVersion")), "1.1.0");
-	assert_int_equal(json_array_size(json_object_get(answer, "supportedVersions")), 7);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		_cleanup_json_ json_t *answer = NULL;
+
+		assert_int_equal(plugin_run(&request, cases[i].config, strlen(cases[i].config),
+					    &answer, &version, &error),
+				 0);
+		assert_string_equal(json_string_value(json_object_get(answer, "cniVersion")),
+				    cases[i].version);
+		assert_int_equal(json_array_size(json_object_get(answer, "supportedVersions")), 7);
+	}
 }
 
 /* ---- CHECK ---- */
