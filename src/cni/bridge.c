@@ -50,6 +50,13 @@ static int random_name(struct bridge_job *job, char name[IFNAMSIZ])
 	return 0;
 }
 
+static void remove_pair(struct bridge_job *job, const char *name)
+{
+	MESSAGE_BUFFER(buf);
+
+	(void)netlink_request(job->host, link_put_delete_name(buf, name), NULL, NULL, NULL);
+}
+
 static int make_pair(struct bridge_job *job)
 {
 	const char *ifname = job->request->ifname, *netns = job->request->netns;
@@ -73,9 +80,12 @@ static int make_pair(struct bridge_job *job)
 			memcpy(job->host_end.name, name, sizeof(name));
 			return 0;
 		}
-		if (code != -EEXIST)
+		if (code != -EEXIST) {
+			/* It may be there all the same: what was lost is perhaps the answer. */
+			remove_pair(job, name);
 			return cni_fail(job->error, CNI_INTERNAL, "making veth %s in %s: %s",
 					ifname, netns, err.text);
+		}
 		/* Which of the two names is taken? */
 		code = bridge_get_link(job->host, name, &job->host_end, job->error);
 		if (code <= 0)
@@ -85,14 +95,6 @@ static int make_pair(struct bridge_job *job)
 		return -1;
 	return cni_fail(job->error, CNI_INTERNAL, "there is an interface %s already in %s", ifname,
 			netns);
-}
-
-static void remove_pair(struct bridge_job *job)
-{
-	MESSAGE_BUFFER(buf);
-
-	(void)netlink_request(job->host, link_put_delete_name(buf, job->host_end.name), NULL, NULL,
-			      NULL);
 }
 
 static int finish_host_end(struct bridge_job *job)
@@ -360,7 +362,7 @@ static int add(struct bridge_job *job)
 	    bridge_open_netlink(&job->host, job->error) || bridge_ensure(job) || make_pair(job))
 		return -1;
 	if (make_attachment(job)) {
-		remove_pair(job);
+		remove_pair(job, job->host_end.name);
 		return -1;
 	}
 	return 0;

@@ -307,7 +307,7 @@ FAILING = ["ENOMEM", "EPERM"]
 @pytest.mark.parametrize("error", FAILING)
 def test_system_calls_that_fail(machine, error):
     """Every system call of an ADD fails once: it ends with an error object and nothing left,
-    or it did without."""
+    or it did without. Who does not get back into his own netns ends there, and DEL cleans up."""
     if sanitized():
         pytest.skip("a sanitizer's own system calls may not fail")
     network = network_of(machine, "builtin")
@@ -332,7 +332,7 @@ def test_system_calls_that_fail(machine, error):
             pod.addresses = cni.addresses_of(answer.json)
             if traffic.ping(pod, "10.5.1.1") is None:
                 wrong.append(f"{where}: success, but no network")
-        else:
+        elif not (name == "setns" and answer.code in (-6, 134)):
             try:
                 answer.error()
             except AssertionError as e:
@@ -341,6 +341,9 @@ def test_system_calls_that_fail(machine, error):
             if left:
                 wrong.append(f"{where}: left {left}")
         network.delete(pod)
+        left = [x for x in machine.leaks() if not x.startswith("veth")]
+        if left:
+            wrong.append(f"{where}: left after DEL {left}")
         try:
             expect.wait_until(lambda: not machine.veths(), 2, "no veth")
         except expect.Timeout:
