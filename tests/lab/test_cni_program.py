@@ -5,6 +5,7 @@ with the real plugins. No flanneld here: the subnet file is a file.
 
 import json
 import os
+import signal
 import subprocess
 
 import pytest
@@ -116,7 +117,7 @@ class Host:
         assert done.returncode == 0 and done.stderr == "", done
         return json.loads(done.stdout) if done.stdout else None
 
-    def run(self, command, version, stdout, **members):
+    def run(self, command, version, stdout, prepare=None, **members):
         conf = {"cniVersion": version, "name": "cbr0", "type": "flannel", "builtin": False,
                 "subnetFile": str(self.path / "subnet.env"), "dataDir": str(self.path / "data"),
                 "ipam": {"dataDir": str(self.path / "net")}} | members
@@ -124,7 +125,7 @@ class Host:
                "CNI_NETNS": f"/run/netns/{self.pod}", "CNI_IFNAME": "eth0", "CNI_PATH": PLUGINS}
         return subprocess.run(["ip", "netns", "exec", self.name, FLANNEL], stdout=stdout,
                               stderr=subprocess.PIPE, input=json.dumps(conf), text=True,
-                              timeout=60, env=env)
+                              timeout=60, env=env, preexec_fn=prepare)
 
     def pod_json(self, *args):
         out = subprocess.run(["ip", "-j", "-n", self.pod, *args], check=True, capture_output=True,
@@ -175,3 +176,37 @@ def test_an_answer_that_nobody_reads(host):
     assert done.returncode == 1 and "cannot write the answer: No space left" in done.stderr
     assert host.left() == []
     assert "eth0" not in {e["ifname"] for e in host.pod_json("link")}
+
+
+def ignore_signals():
+    for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGALRM, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def block_signals():
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
+@pytest.mark.parametrize("builtin", [False, True])
+@pytest.mark.parametrize("prepare", [ignore_signals, block_signals, lambda: os.close(2)],
+                         ids=["ignored", "blocked", "no-stderr"])
+def test_what_a_runtime_may_hand_down(host, prepare, builtin):
+    for command in ("ADD", "DEL"):
+        done = host.run(command, "1.0.0", subprocess.PIPE, prepare, builtin=builtin)
+        assert done.returncode == 0, done
+        assert command == "DEL" or json.loads(done.stdout)["ips"]
+    assert host.left() == []
+
+
+@pytest.mark.parametrize("builtin", [False, True])
+def test_without_stdout(host, builtin):
+    """What is opened first gets its number, and must not get the answer."""
+    done = host.run("ADD", "1.0.0", None, lambda: os.close(1), builtin=builtin)
+    assert done.returncode == 1 and "cannot write the answer: Bad file" in done.stderr
+    assert host.left() == []
+
+
+def test_without_stdin(host):
+    done = host.run("ADD", "1.0.0", subprocess.PIPE, lambda: os.close(0))
+    assert done.returncode == 1 and json.loads(done.stdout)["code"] == 5
+    assert not (host.path / "data").exists()
