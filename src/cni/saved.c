@@ -154,7 +154,7 @@ static int read_file(const char *path, const char *container_id, struct saved *r
 	size_t len;
 	int r = file_read(AT_FDCWD, path, SAVED_MAX_BYTES, &text, &len, &err);
 
-	if (r == -ENOENT)
+	if (r == -ENOENT || r == -ENAMETOOLONG)
 		return 0;
 	if (r)
 		return cni_fail(error, CNI_IO_FAILURE, "%s", err.text);
@@ -204,7 +204,7 @@ int saved_remove(const struct saved *saved, struct cni_error *error)
 	_cleanup_free_ char *hidden = make_hidden_path(saved->path);
 
 	(void)unlink(hidden);
-	if (unlink(saved->path) && errno != ENOENT)
+	if (unlink(saved->path) && errno != ENOENT && errno != ENAMETOOLONG)
 		return cni_fail(error, CNI_IO_FAILURE, "cannot remove %s: %s", saved->path,
 				strerror(errno));
 	return 0;

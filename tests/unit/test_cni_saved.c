@@ -176,6 +176,31 @@ static void test_errors(void **state)
 	assert_string_equal(site_read("file"), "");
 }
 
+/* An id that is an id, and no name of a file with what goes around it. */
+static void test_longest_names(void **state)
+{
+	_cleanup_json_ json_t *json = config("n");
+	char id[NAME_MAX + 1];
+	struct cni_error error;
+
+	(void)state;
+	memset(id, 'a', NAME_MAX);
+	id[NAME_MAX] = '\0';
+	assert_int_equal(mkdir(site_path("data"), 0700), 0);
+	for (int i = 0; i < 2; i++) {
+		const char *ifname = i ? "net1" : "eth0";
+		struct saved saved;
+
+		assert_int_equal(saved_write(site_path("data"), id, ifname, json, &error), -1);
+		assert_int_equal(error.code, CNI_IO_FAILURE);
+		/* DEL after that has nothing to do. */
+		assert_int_equal(saved_read(site_path("data"), id, ifname, &saved, &error), 0);
+		assert_int_equal(saved_remove(&saved, &error), 0);
+		saved_done(&saved);
+	}
+	assert_int_equal(site_count("data"), 0);
+}
+
 struct seen {
 	char text[256];
 };
@@ -217,9 +242,9 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, site_setup, site_teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_round_trip), TEST(test_interfaces), TEST(test_of_the_original),
-		TEST(test_restored),   TEST(test_torn),       TEST(test_killed_while_writing),
-		TEST(test_errors),     TEST(test_for_each),
+		TEST(test_round_trip), TEST(test_interfaces),    TEST(test_of_the_original),
+		TEST(test_restored),   TEST(test_torn),          TEST(test_killed_while_writing),
+		TEST(test_errors),     TEST(test_longest_names), TEST(test_for_each),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
