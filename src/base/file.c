@@ -92,7 +92,7 @@ int file_make_parents(const char *path, struct err *err)
 	return 0;
 }
 
-int file_write_all(int fd, const char *text)
+int file_write_text(int fd, const char *text)
 {
 	size_t left = strlen(text);
 
@@ -106,7 +106,16 @@ int file_write_all(int fd, const char *text)
 			left -= (size_t)n;
 		}
 	}
-	return fsync(fd) < 0 ? -errno : 0;
+	return 0;
+}
+
+int file_write_all(int fd, const char *text)
+{
+	int r = file_write_text(fd, text);
+
+	if (!r && fsync(fd) < 0)
+		r = -errno;
+	return r;
 }
 
 /* Makes the rename itself last. Some file systems cannot; the file is in place anyway. */

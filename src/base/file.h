@@ -33,7 +33,9 @@ int file_replace_begin(const char *path, mode_t mode, struct file_replacement *r
  * one: then the old one stays, and that code is returned. */
 int file_replace_end(struct file_replacement *replacement, int code, struct err *err);
 
-/* Writes all of @text and has it on disk (fsync(2)). 0 or -errno. */
+/* Writes all of @text. 0 or -errno. */
+int file_write_text(int fd, const char *text);
+/* The same, and has it on disk (fsync(2)). */
 int file_write_all(int fd, const char *text);
 
 /* Creates the missing directories before the last slash of @path (mode 0755). */

@@ -299,23 +299,6 @@ const char *host_local_files_name(const struct ip *ip, char buf[IP_STRLEN])
 
 /* ---- writing ---- */
 
-static int write_text(int fd, const char *text)
-{
-	size_t left = strlen(text);
-
-	while (left) {
-		ssize_t n = write(fd, text, left);
-
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n > 0) {
-			text += n;
-			left -= (size_t)n;
-		}
-	}
-	return 0;
-}
-
 /* Gives @name to a file without one. */
 static int link_fd(const struct host_local_files *files, int fd, const char *name)
 {
@@ -339,7 +322,7 @@ static int create_nameless(const struct host_local_files *files, const char *nam
 
 	if (fd < 0)
 		return errno == EISDIR || errno == ENOENT || errno == EINVAL ? -EOPNOTSUPP : -errno;
-	r = write_text(fd, text);
+	r = file_write_text(fd, text);
 	if (r)
 		return r;
 	r = link_fd(files, fd, name);
@@ -372,7 +355,7 @@ static int create_named(const struct host_local_files *files, const char *name, 
 	fd = open_at(files, temporary, O_WRONLY | O_CREAT | O_EXCL, 0644);
 	if (fd < 0)
 		return -errno;
-	r = write_text(fd, text);
+	r = file_write_text(fd, text);
 	if (!r)
 		r = rename_to_new(files, temporary, name);
 	if (r)
@@ -448,7 +431,7 @@ void host_local_files_write_last(const struct host_local_files *files, size_t se
 		r = -EINVAL;
 	else
 		/* Cut behind it, not before: a full disk has room for a text of that size. */
-		r = write_text(fd, text);
+		r = file_write_text(fd, text);
 	if (!r && ftruncate(fd, (off_t)strlen(text)))
 		r = -errno;
 	if (r)

@@ -61,21 +61,6 @@ static int make_data_dir(const char *data_dir, struct cni_error *error)
 	return 0;
 }
 
-static int write_all(int fd, const char *text)
-{
-	for (size_t left = strlen(text); left;) {
-		ssize_t n = write(fd, text, left);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		text += n;
-		left -= (size_t)n;
-	}
-	return 0;
-}
-
 static int write_hidden(const char *hidden, const char *text)
 {
 	/* Nothing that somebody else has put there is written into. */
@@ -83,7 +68,7 @@ static int write_hidden(const char *hidden, const char *text)
 
 	if (fd < 0)
 		return -errno;
-	r = write_all(fd, text);
+	r = file_write_text(fd, text);
 	if (close(fd) && !r)
 		r = -errno;
 	return r;
