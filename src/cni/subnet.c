@@ -26,13 +26,9 @@ static bool is_held(const char *path)
 /* Puts into @buf how flanneld is, in its own words where it has left some. */
 static const char *flanneld_says(const char *subnet_path, char *buf, size_t size)
 {
-	const char *slash = strrchr(subnet_path, '/');
-	_cleanup_free_ char *path = NULL, *text = NULL;
+	_cleanup_free_ char *path = subnet_file_status_path(subnet_path), *text = NULL;
 	size_t len;
 
-	if (asprintf(&path, "%.*s%s", slash ? (int)(slash + 1 - subnet_path) : 0, subnet_path,
-		     SUBNET_STATUS_NAME) < 0)
-		abort();
 	if (file_read(AT_FDCWD, path, STATUS_MAX_BYTES, &text, &len, NULL)) {
 		(void)snprintf(buf, size, "is flanneld running on this node?");
 		return buf;

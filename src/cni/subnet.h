@@ -10,7 +10,5 @@
 #include "cni/error.h"
 #include "model/subnet_file.h"
 
-#define SUBNET_STATUS_NAME "status"
-
 /* A failure has code CNI_TRY_AGAIN_LATER: it is flanneld that has to come. */
 int cni_subnet_read(const char *path, struct subnet_file *ret_subnet, struct cni_error *error);

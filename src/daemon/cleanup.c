@@ -12,9 +12,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "daemon/node.h"
-#include "daemon/status_file.h"
 #include "kernel/link.h"
 #include "kernel/route.h"
+#include "model/subnet_file.h"
 #include "rules/nft.h"
 #include "rules/rules.h"
 
@@ -249,7 +249,7 @@ static void remove_file(struct cleanup *c, const char *path)
 static void remove_files(struct cleanup *c)
 {
 	_cleanup_free_ char *state = node_state_path(c->options), *lock = NULL;
-	_cleanup_free_ char *status = status_file_path(c->options->subnet_file);
+	_cleanup_free_ char *status = subnet_file_status_path(c->options->subnet_file);
 
 	if (asprintf(&lock, "%s.lock", c->options->subnet_file) < 0)
 		abort();

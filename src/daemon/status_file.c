@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "model/subnet_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,22 +27,11 @@ struct status_file {
 	int fd; /* -1: not ours */
 };
 
-char *status_file_path(const char *subnet_path)
-{
-	const char *slash = strrchr(subnet_path, '/');
-	char *path;
-
-	if (asprintf(&path, "%.*sstatus", slash ? (int)(slash + 1 - subnet_path) : 0, subnet_path) <
-	    0)
-		abort();
-	return path;
-}
-
 struct status_file *status_file_new(const char *subnet_path)
 {
 	struct status_file *file = mem_alloc(1, sizeof(*file));
 
-	file->path = status_file_path(subnet_path);
+	file->path = subnet_file_status_path(subnet_path);
 	file->fd = -1;
 	return file;
 }

@@ -15,6 +15,3 @@ void status_file_free(struct status_file *file);
 /* Has @text (one line) in it. -EWOULDBLOCK: another flanneld holds the file, which stays as
  * it is; other errors of open(2), write(2). */
 int status_file_write(struct status_file *file, const char *text, struct err *err);
-
-/* The path. Caller frees. */
-char *status_file_path(const char *subnet_path);

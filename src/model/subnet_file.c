@@ -36,6 +36,17 @@ static const char *format_networks(const struct subnet_file *file, enum ip_famil
 	return buf;
 }
 
+char *subnet_file_status_path(const char *subnet_path)
+{
+	const char *slash = strrchr(subnet_path, '/');
+	char *path;
+
+	if (asprintf(&path, "%.*sstatus", slash ? (int)(slash + 1 - subnet_path) : 0, subnet_path) <
+	    0)
+		abort();
+	return path;
+}
+
 char *subnet_file_format(const struct subnet_file *file)
 {
 	char *text = mem_alloc(TEXT_MAX, 1);

@@ -23,6 +23,9 @@ struct subnet_file {
 	bool ip_masq;
 };
 
+/* Beside the file at @subnet_path: what flanneld says about itself (docs/cni.md). Caller frees. */
+char *subnet_file_status_path(const char *subnet_path);
+
 /* The file's text. Caller frees. */
 char *subnet_file_format(const struct subnet_file *file);
 /* Reads such a text, written by us or by the original; unknown keys are ignored,
