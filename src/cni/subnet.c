@@ -54,7 +54,9 @@ int cni_subnet_read(const char *path, struct subnet_file *ret_subnet, struct cni
 	int r = file_read(AT_FDCWD, path, SUBNET_FILE_MAX_BYTES, &text, &len, &err);
 
 	if (r == -ENOENT)
-		return cni_fail(error, CNI_TRY_AGAIN_LATER, "subnet.env missing (%s): %s", path,
+		/* In parentheses the original's words, which people look for. */
+		return cni_fail(error, CNI_TRY_AGAIN_LATER,
+				"subnet.env missing (open %s: no such file or directory): %s", path,
 				flanneld_says(path, says, sizeof(says)));
 	if (r)
 		return cni_fail(error, CNI_TRY_AGAIN_LATER, "subnet.env: %s", err.text);

@@ -368,17 +368,22 @@ static void test_torn_before_add(void **state)
 static void test_no_subnet_file(void **state)
 {
 	_cleanup_close_ int fd = -1;
+	char open_failed[PATH_MAX + 64];
 
 	(void)state;
 	assert_int_equal(unlink(site_path("run/subnet.env")), 0);
 	fails(CNI_ADD, "", CNI_TRY_AGAIN_LATER, "is flanneld running on this node?");
+	(void)snprintf(open_failed, sizeof(open_failed), "open %s: no such file or directory",
+		       site_path("run/subnet.env"));
+	assert_non_null(strstr(error.msg, open_failed));
 	site_write("run/status", 0644, "lease: no subnet is free\nold");
 	fails(CNI_ADD, "", CNI_TRY_AGAIN_LATER,
 	      "is flanneld running on this node? The last one said: lease: no subnet is free");
 	fd = open(site_path("run/status"), O_RDWR | O_CLOEXEC);
 	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
 	fails(CNI_ADD, "", CNI_TRY_AGAIN_LATER,
-	      "/run/subnet.env): flanneld is running, it says: lease: no subnet is free");
+	      "/run/subnet.env: no such file or directory): flanneld is running, it says: lease: "
+	      "no subnet is free");
 	assert_null(strstr(error.msg, "old"));
 	fails(CNI_STATUS, "", CNI_NOT_AVAILABLE, "it says: lease: no subnet is free");
 	did("");
