@@ -369,10 +369,13 @@ static int fail_of_status(const struct run *run, int status, struct cni_error *e
 		(void)snprintf(end, sizeof(end), "exit status %d", WEXITSTATUS(status));
 	quote(run, said);
 	if (*said)
-		return cni_fail(error, CNI_INTERNAL, "%s: %s, and no error object but \"%s\" (%s)",
-				run->type, end, said, run->path);
-	return cni_fail(error, CNI_INTERNAL, "%s: %s, without a word (%s)", run->type, end,
-			run->path);
+		(void)cni_fail(error, CNI_INTERNAL, "%s: %s, and no error object but \"%s\" (%s)",
+			       run->type, end, said, run->path);
+	else
+		(void)cni_fail(error, CNI_INTERNAL, "%s: %s, without a word (%s)", run->type, end,
+			       run->path);
+	error->is_refusal = !WIFSIGNALED(status);
+	return -1;
 }
 
 static int parse_answer(const struct run *run, json_t **ret_answer, struct cni_error *error)
@@ -438,10 +441,16 @@ int delegate_version(const struct cni_request *request, const char *type, const 
 	_cleanup_json_ json_t *answer = NULL;
 	const json_t *versions, *version;
 	size_t known = cni_versions_count, i;
+	int r = run_once(request, type, CNI_VERSION, conf, &answer, error);
 
-	if (run_once(request, type, CNI_VERSION, conf, &answer, error))
+	if (r == DELEGATE_NOT_STARTED || (r && !error->is_refusal))
 		return -1;
 	versions = json_member(answer, "supportedVersions");
+	/* VERSION came with 0.2.0; libcni, too, takes who does not know it for older. */
+	if (!json_is_array(versions)) {
+		*ret_version = cni_versions[0];
+		return 0;
+	}
 	json_array_foreach (versions, i, version)
 		for (size_t k = 0; k < cni_versions_count && json_is_string(version); k++)
 			if (!strcmp(json_string_value(version), cni_versions[k]) &&

@@ -32,6 +32,7 @@ int delegate_find(const struct cni_request *request, const char *type, char ret_
 int delegate_run(const struct cni_request *request, const char *type, enum cni_command command,
 		 json_t *conf, json_t **ret_answer, struct cni_error *error);
 
-/* The newest version that it knows as we do: one of cni_versions. */
+/* The newest version that it knows as we do: one of cni_versions, the oldest of them when it
+ * does not know VERSION. */
 int delegate_version(const struct cni_request *request, const char *type, const char **ret_version,
 		     struct cni_error *error);

@@ -31,7 +31,7 @@ struct cni_error {
 	unsigned code; /* enum cni_code, or a delegate's own */
 	char msg[ERR_TEXT_MAX];
 	char details[CNI_DETAILS_MAX]; /* "" for none */
-	bool is_refusal;               /* a delegate's own words, not ours about it */
+	bool is_refusal;               /* of a delegate, which has ended by itself */
 };
 
 /* Fills in code and msg and clears the rest; returns -1. */

@@ -294,6 +294,14 @@ static void test_no_version(void **state)
 	plugin_with_versions("\"9.0.0\"");
 	assert_int_equal(run(CNI_ADD, &answer), -1);
 	assert_string_equal(error.msg, "p: incompatible");
+	/* Older than VERSION. */
+	site_plugin("p",
+		    "[ $CNI_COMMAND = ADD ] || exit 1\n"
+		    "grep -q '\"cniVersion\":\"0.1.0\"' $SITE/in && { echo '{\"ok\":1}'; exit; }\n"
+		    "echo '{\"code\":1,\"msg\":\"incompatible\"}'; exit 1");
+	if (run(CNI_ADD, &answer))
+		fail_msg("%s", error.msg);
+	json_decref(answer);
 	/* Code 1, but not for the version: no second try. */
 	site_plugin("p", "[ $CNI_COMMAND = ADD ] || { echo '{\"supportedVersions\":[\"1.0.0\"]}'; "
 			 "exit; }\necho '{\"code\":1,\"msg\":\"incompatible\"}'; exit 1");

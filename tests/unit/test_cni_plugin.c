@@ -212,10 +212,15 @@ static void test_never_added(void **state)
 	site_plugin("bridge", VERSIONS("\"1.0.0\"") REFUSE);
 	works(CNI_GC, ",\"cni.dev/valid-attachments\":[]");
 	assert_int_equal(site_count("data"), 0);
-	/* A crash is no refusal. */
+	/* Not all have the words. */
 	site_plugin("bridge", "exit 1");
 	fails(CNI_ADD, "", CNI_INTERNAL, "without a word");
-	fails(CNI_DEL, "", CNI_INTERNAL, "without a word");
+	works(CNI_DEL, "");
+	assert_int_equal(site_count("data"), 0);
+	/* A crash is no refusal. */
+	site_plugin("bridge", "kill -9 $$");
+	fails(CNI_ADD, "", CNI_INTERNAL, "killed by signal 9");
+	fails(CNI_DEL, "", CNI_INTERNAL, "killed by signal 9");
 	assert_int_equal(site_count("data"), 1);
 }
 
@@ -546,7 +551,7 @@ static void test_gc_goes_on(void **state)
 	did("DEL\nDEL\nDEL\nVERSION\n");
 	assert_int_equal(site_count("data"), 1);
 	assert_true(site_has("data/def"));
-	site_plugin("bridge", REFUSE);
+	site_plugin("bridge", VERSIONS("\"9.0.0\"") REFUSE);
 	fails(CNI_GC, VALID(""), 7, "2 failures, the first: def eth0: bridge: no");
 }
 
@@ -607,6 +612,14 @@ static void test_status(void **state)
 	did("VERSION\nSTATUS\n");
 	site_plugin("bridge", VERSIONS("\"1.1.0\"") "echo '{\"code\":51,\"msg\":\"no\"}'; exit 1");
 	fails(CNI_STATUS, "", 51, "bridge: no");
+	/* Older than VERSION itself: ADD works, and that is what is asked. */
+	site_plugin("bridge", "[ $CNI_COMMAND = ADD ] && " ANSWER);
+	works(CNI_STATUS, "");
+	site_plugin("bridge", "true");
+	works(CNI_STATUS, "");
+	works(CNI_GC, ",\"cni.dev/valid-attachments\":[]");
+	site_plugin("bridge", "kill -9 $$");
+	fails(CNI_STATUS, "", CNI_NOT_AVAILABLE, "killed by signal 9");
 	fails(CNI_STATUS, ",\"delegate\":{\"type\":\"nowhere\"}", CNI_NOT_AVAILABLE,
 	      "is not in CNI_PATH");
 	site_write("run/subnet.env", 0644, "");
