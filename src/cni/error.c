@@ -51,17 +51,28 @@ int cni_error_parse(const char *text, size_t len, struct cni_error *ret_error)
 	return 0;
 }
 
+/* What a delegate has printed may have been cut inside a character, or be no UTF-8 at all. */
+static json_t *text_value(const char *text)
+{
+	json_t *value = json_string(text);
+	_cleanup_free_ char *ascii = NULL;
+
+	if (value)
+		return value;
+	ascii = mem_strdup(text);
+	for (char *c = ascii; *c; c++)
+		if ((unsigned char)*c > 0x7f)
+			*c = '?';
+	return json_string(ascii);
+}
+
 char *cni_error_format(const struct cni_error *error, const char *cni_version)
 {
 	_cleanup_json_ json_t *json =
-		json_pack("{s:s, s:I, s:s%}", "cniVersion", cni_version, "code",
-			  (json_int_t)error->code, "msg", error->msg, strlen(error->msg));
+		json_pack("{s:s, s:I, s:o}", "cniVersion", cni_version, "code",
+			  (json_int_t)error->code, "msg", text_value(error->msg));
 
-	/* What a delegate has printed may have been cut inside a character. */
-	if (!json)
-		json = json_pack("{s:s, s:I, s:s}", "cniVersion", cni_version, "code",
-				 (json_int_t)error->code, "msg", "the message is not UTF-8");
 	if (error->details[0])
-		(void)json_object_set_new(json, "details", json_string(error->details));
+		(void)json_object_set_new(json, "details", text_value(error->details));
 	return json_dumps(json, JSON_INDENT(4));
 }
