@@ -36,6 +36,7 @@ int bridge_add(const struct bridge_conf *conf, const struct cni_request *request
 	       struct cni_error *error);
 /* Removes the pod's interface; no netns, no such netns, no interface: success. */
 int bridge_del(const struct cni_request *request, struct cni_error *error);
-/* Whether bridge, veth, addresses and routes are as @prev_result (version 1.0.0) says. */
+/* Whether bridge, veth, addresses and routes are as @prev_result (version 1.0.0, gateways named)
+ * says. */
 int bridge_check(const struct bridge_conf *conf, const struct cni_request *request,
 		 const json_t *prev_result, struct cni_error *error);

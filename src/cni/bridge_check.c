@@ -2,8 +2,8 @@
 /* bridge_check.c - CHECK: whether an attachment is as ADD has said
  *
  * In one thing more lenient than the plugin, which never finds a route that names no gateway
- * in the result (the networks of flannel are such routes) and so fails every CHECK: here it
- * is found with the gateway that ADD gave it.
+ * in the result (the networks of flannel are such routes) and so fails every CHECK: the caller
+ * names the one that ADD gave it, and where it cannot, any will do.
  */
 #include "cni/bridge_internal.h"
 
@@ -196,19 +196,6 @@ static int list_routes(const struct check *check, enum ip_family family, struct 
 	return 0;
 }
 
-/* The gateway that ADD gave to routes without one. */
-static struct ip first_gateway(const struct check *check, enum ip_family family)
-{
-	const json_t *address;
-	struct ip gateway;
-	size_t i;
-
-	json_array_foreach (check->ips, i, address)
-		if (!ip_parse(string_of(address, "gateway"), &gateway) && gateway.family == family)
-			return gateway;
-	return (struct ip){0};
-}
-
 /* With @gateway unset: whatever its gateway. */
 static bool has_route(const struct routes *routes, const struct ip_net *dst,
 		      const struct ip *gateway)
@@ -250,7 +237,7 @@ static int check_address(const struct check *check, const struct routes *routes,
 static int check_route(const struct check *check, const struct routes *routes,
 		       const struct ip_net *dst, const char *gateway_text)
 {
-	struct ip gateway = first_gateway(check, (enum ip_family)dst->ip.family);
+	struct ip gateway = {0};
 	char text[IP_NET_STRLEN], via[IP_STRLEN];
 
 	if (*gateway_text && ip_parse(gateway_text, &gateway))

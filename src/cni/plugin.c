@@ -312,6 +312,7 @@ static int check(const struct cni_conf *conf, const struct cni_request *request,
 	if (worker.is_builtin) {
 		if (cni_result_convert(conf->prev_result, "1.0.0", &prev_result, error))
 			return cni_fail_wrap(error, "prevResult");
+		cni_result_name_gateways(prev_result);
 		return builtin_check(&worker.builtin, request, prev_result, error);
 	}
 	if (make_check_config(conf, saved.delegate, error))
