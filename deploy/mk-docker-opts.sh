@@ -98,20 +98,23 @@ option_names() {
 }
 
 # Replaces $out as a whole. What is no plain file (/dev/stdout, a symbolic link) stays what it
-# is, and is written into.
+# is, and is written into; so is a file that is mounted alone, or in a read-only directory.
 write_out() {
 	if [ -L "$out" ] || { [ -e "$out" ] && [ ! -f "$out" ]; }; then
 		printf '%s' "$1" >"$out" || die "cannot write $out"
 		return
 	fi
-	new=$out.$$.new
+	new=$out.$$.new done=no
 	trap 'rm -f "$new"' EXIT
 	trap 'exit 1' HUP INT TERM
-	rm -f "$new"
-	if ! { (set -C && printf '%s' "$1" >"$new") && chmod 0644 "$new" && mv -f "$new" "$out"; }; then
-		die "cannot write $out"
+	rm -f "$new" 2>/dev/null
+	if (set -C && : >"$new") 2>/dev/null; then
+		{ printf '%s' "$1" >"$new" && chmod 0644 "$new"; } || die "cannot write $new"
+		mv -f "$new" "$out" 2>/dev/null && done=yes
 	fi
+	rm -f "$new"
 	trap - EXIT HUP INT TERM
+	[ $done = yes ] || printf '%s' "$1" >"$out" || die "cannot write $out"
 }
 
 # foreign_route NETWORK: prints the route to this network through a gateway, if there is one.

@@ -20,14 +20,16 @@ struct bridge_conf {
 	unsigned mtu; /* 0: the kernel's */
 };
 
-/* Of a delegate's whole config; 1, 0 and @ret_why, -1 as host_local_conf_parse(). Pure. */
+/* Of a delegate's whole config; 1, 0 and @ret_why (valid until the next call), -1 as
+ * host_local_conf_parse(). Pure. */
 int bridge_conf_parse(const json_t *delegate, struct bridge_conf *ret_conf, const char **ret_why,
 		      struct cni_error *error);
 
 /* Makes bridge, veth, addresses, routes. @address gets its gateways where they were unset,
- * @route the default routes of isDefaultGateway (room for CNI_FAMILIES more); @ret_interface
+ * @route the default routes of isDefaultGateway (room for BRIDGE_ROUTES_MORE); @ret_interface
  * is bridge, host's end, pod's end. What a failed one has made in the pod is removed. */
-#define BRIDGE_INTERFACES 3
+#define BRIDGE_INTERFACES  3
+#define BRIDGE_ROUTES_MORE 2
 int bridge_add(const struct bridge_conf *conf, const struct cni_request *request,
 	       struct cni_address *address, size_t n_addresses, struct cni_route *route,
 	       size_t *n_routes, struct cni_interface ret_interface[BRIDGE_INTERFACES],

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-int cni_fail(struct cni_error *error, unsigned code, const char *fmt, ...)
+int(cni_fail)(struct cni_error *error, unsigned code, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -20,7 +20,7 @@ int cni_fail(struct cni_error *error, unsigned code, const char *fmt, ...)
 	return -1;
 }
 
-int cni_fail_wrap(struct cni_error *error, const char *fmt, ...)
+int(cni_fail_wrap)(struct cni_error *error, const char *fmt, ...)
 {
 	char context[ERR_TEXT_MAX], whole[2 * ERR_TEXT_MAX + 8];
 	va_list ap;

@@ -41,3 +41,9 @@ int cni_fail_wrap(struct cni_error *error, const char *fmt, ...)
 int cni_error_parse(const char *text, size_t len, struct cni_error *ret_error);
 /* The object as JSON text. Caller frees. */
 char *cni_error_format(const struct cni_error *error, const char *cni_version);
+
+#ifdef __clang_analyzer__
+/* As in base/err.h: that nobody goes on after a failure. */
+#define cni_fail(...)      ((void)(cni_fail)(__VA_ARGS__), -1)
+#define cni_fail_wrap(...) ((void)(cni_fail_wrap)(__VA_ARGS__), -1)
+#endif

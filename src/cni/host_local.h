@@ -21,20 +21,24 @@
 struct host_local_range {
 	struct ip_net subnet; /* no host bits */
 	struct ip start, end; /* inclusive */
-	struct ip gateway;
+	struct ip gateway;    /* never given; may lie outside, even be of the other family */
+};
+
+struct host_local_set {
+	struct host_local_range range[HOST_LOCAL_RANGES_MAX];
+	size_t n;
 };
 
 struct host_local_conf {
 	const char *dir;     /* "dataDir", borrowed */
 	const char *network; /* the config's name, borrowed */
-	struct {
-		struct host_local_range range[HOST_LOCAL_RANGES_MAX];
-		size_t n;
-	} set[HOST_LOCAL_SETS_MAX];
+	struct host_local_set set[HOST_LOCAL_SETS_MAX];
 	size_t n_sets;
 	struct cni_route route[HOST_LOCAL_ROUTES_MAX];
 	size_t n_routes;
 };
+
+bool host_local_range_contains(const struct host_local_range *range, const struct ip *ip);
 
 /* Of a delegate's whole config, with the checks and defaults of the plugin. 1: understood;
  * 0: has something that the plugin knows and we do not (@ret_why names it: "ipam.resolvConf"),

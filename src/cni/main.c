@@ -90,6 +90,19 @@ static int print(const char *text)
 	return puts(text) < 0 || fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* A result that nobody has read is an attachment that nobody knows of. */
+static void take_back(const struct cni_request *added, const char *config, size_t len)
+{
+	struct cni_request request = *added;
+	struct cni_error error;
+	const char *version;
+	json_t *answer;
+
+	request.command = CNI_DEL;
+	if (plugin_run(&request, config, len, &answer, &version, &error))
+		(void)fprintf(stderr, "flannel: undoing ADD failed: %s\n", error.msg);
+}
+
 int main(int argc, char **argv)
 {
 	_cleanup_free_ char *config = NULL, *text = NULL;
@@ -117,5 +130,10 @@ int main(int argc, char **argv)
 	if (!answer)
 		return EXIT_SUCCESS;
 	text = json_dumps(answer, JSON_INDENT(4));
-	return text ? print(text) : EXIT_FAILURE;
+	if (text && print(text) == EXIT_SUCCESS)
+		return EXIT_SUCCESS;
+	(void)fprintf(stderr, "flannel: cannot write the answer: %s\n", strerror(errno));
+	if (request.command == CNI_ADD)
+		take_back(&request, config, len);
+	return EXIT_FAILURE;
 }

@@ -241,6 +241,9 @@ static int make_check_config(const struct cni_conf *conf, json_t *delegate, stru
 	if (cni_result_convert(conf->prev_result, version ? version : conf->cni_version,
 			       &prev_result, error))
 		return cni_fail_wrap(error, "prevResult");
+	/* Up to 1.1.1 the plugins look for routes without a gateway then, though it was they who
+	 * set it (ValidateExpectedRoute()). */
+	cni_result_name_gateways(prev_result);
 	(void)json_object_set_new(delegate, "prevResult", prev_result);
 	if (conf->runtime_config)
 		(void)json_object_set_new(delegate, "runtimeConfig",

@@ -354,3 +354,28 @@ int cni_result_convert(const json_t *result, const char *version, json_t **ret_r
 	*ret_result = TAKE_PTR(to);
 	return 0;
 }
+
+static json_t *first_gateway(const json_t *result, enum ip_family family)
+{
+	const json_t *ips = json_member(result, "ips"), *ip;
+	size_t i;
+
+	json_array_foreach (ips, i, ip)
+		if (family_of(ip, "address") == family)
+			return json_member(ip, "gateway");
+	return NULL;
+}
+
+void cni_result_name_gateways(json_t *result)
+{
+	const json_t *routes = json_member(result, "routes");
+	json_t *route;
+	size_t i;
+
+	json_array_foreach (routes, i, route) {
+		json_t *gateway = first_gateway(result, family_of(route, "dst"));
+
+		if (gateway && !json_member(route, "gw"))
+			(void)json_object_set_new(route, "gw", json_deep_copy(gateway));
+	}
+}

@@ -39,6 +39,10 @@ json_t *cni_result_new(const struct cni_interface *interfaces, size_t n_interfac
 		       const struct cni_route *routes, size_t n_routes, json_t *dns);
 
 /* @result (in the version that its cniVersion names, 0.1.0 without one) as @version wants it;
- * members that no version knows are kept. A new object of the caller's. */
+ * members of the whole that no version knows are kept. A new object of the caller's. */
 int cni_result_convert(const json_t *result, const char *version, json_t **ret_result,
 		       struct cni_error *error);
+
+/* Names the gateway of each route of @result (0.3.0 and later) that has none: that of the
+ * family's first address, which is what plugins make of such a route. */
+void cni_result_name_gateways(json_t *result);

@@ -213,13 +213,14 @@ void saved_done(struct saved *saved)
 static void visit(const char *data_dir, const char *file_name, const char *name, saved_fn fn,
 		  void *userdata)
 {
-	_cleanup_free_ char *container_id = strndup(file_name, strcspn(file_name, ":"));
+	_cleanup_free_ char *container_id = mem_strdup(file_name);
 	_cleanup_saved_ struct saved saved = {0};
 	const char *network;
 	struct cni_error error;
 	int r;
 
-	if (!container_id || asprintf(&saved.path, "%s/%s", data_dir, file_name) < 0)
+	container_id[strcspn(container_id, ":")] = '\0';
+	if (asprintf(&saved.path, "%s/%s", data_dir, file_name) < 0)
 		abort();
 	r = read_file(saved.path, container_id, &saved, &error);
 	if (r < 0)

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "daemon/node.h"
+#include "daemon/status_file.h"
 #include "kernel/link.h"
 #include "kernel/route.h"
 #include "rules/nft.h"
@@ -26,12 +27,17 @@
 
 #define RULES_TIMEOUT_MS  90000 /* a child has up to 60 s */
 #define POLL_MS           5
+#define DUMPS_MAX         10
 #define SOCKETS_MAX_BYTES (16 * 1024 * 1024)
 
 struct cleanup {
 	struct loop *loop;
 	const struct options *options;
 	struct netlink *nl;
+	/* Ours, from the last dump. */
+	struct route *route;
+	struct link *link;
+	size_t n_routes, n_links;
 	struct rules *rules;
 	struct event *poll;
 	int64_t deadline_ms;
@@ -57,9 +63,10 @@ static int check_alone(struct err *err)
 	_cleanup_free_ char *sockets = NULL;
 	const char *name;
 	size_t len;
+	int code = file_read(AT_FDCWD, "/proc/net/unix", SOCKETS_MAX_BYTES, &sockets, &len, err);
 
-	if (file_read(AT_FDCWD, "/proc/net/unix", SOCKETS_MAX_BYTES, &sockets, &len, NULL))
-		return 0;
+	if (code)
+		return err_wrap(err, code, "cannot tell whether flanneld is running");
 	name = strstr(sockets, prefix);
 	if (!name)
 		return 0;
@@ -138,65 +145,90 @@ static void remove_filters(struct cleanup *c)
 
 /* ---- routes and devices ---- */
 
+/* What was found is deleted when the dump is at its end: a kernel may pass over something
+ * when what it lists changes meanwhile. */
 static void on_route(const struct nlmsghdr *msg, void *userdata)
 {
-	char buf[NETLINK_MESSAGE_MAX] = {0}, net[IP_NET_STRLEN], what[IP_NET_STRLEN + 16];
 	struct cleanup *c = userdata;
-	struct netlink *nl;
 	struct route route;
-	struct err err;
-	int code;
 
 	if (route_parse(msg, &route) || route.table != RT_TABLE_MAIN ||
 	    route.protocol != ROUTE_PROTOCOL_WEFT)
 		return;
-	/* The dump goes on on the other socket. */
-	code = netlink_open(NETLINK_ROUTE, &nl, &err);
-	if (!code)
-		code = netlink_request(nl, route_put_delete(buf, &route), NULL, NULL, &err);
-	netlink_close(nl);
-	(void)snprintf(what, sizeof(what), "route %s", ip_net_format(&route.dst, net));
-	note(c, code, what, &err);
+	c->route = mem_realloc(c->route, c->n_routes + 1, sizeof(*c->route));
+	c->route[c->n_routes++] = route;
 }
 
 static void on_link(const struct nlmsghdr *msg, void *userdata)
 {
-	char buf[NETLINK_MESSAGE_MAX] = {0}, what[IFNAMSIZ + 16];
 	struct cleanup *c = userdata;
-	struct netlink *nl;
 	struct link link;
-	struct err err;
-	int code;
 
 	if (link_parse(msg, &link) || strncmp(link.alias, "weft ", strlen("weft ")) != 0 ||
 	    !*link.kind)
 		return;
-	code = netlink_open(NETLINK_ROUTE, &nl, &err);
-	if (!code)
-		code = netlink_request(nl, link_put_delete(buf, link.ifindex), NULL, NULL, &err);
-	netlink_close(nl);
-	(void)snprintf(what, sizeof(what), "device %s", link.name);
-	note(c, code, what, &err);
+	c->link = mem_realloc(c->link, c->n_links + 1, sizeof(*c->link));
+	c->link[c->n_links++] = link;
+}
+
+/* Dumps until nobody changes what is listed meanwhile, a few times. */
+static int find_all(struct cleanup *c, bool links, enum ip_family f, struct err *err)
+{
+	int code = -EINTR;
+
+	for (int i = 0; i < DUMPS_MAX && code == -EINTR; i++) {
+		char buf[NETLINK_MESSAGE_MAX] = {0};
+
+		c->n_routes = c->n_links = 0;
+		code = netlink_dump(c->nl, links ? link_put_dump(buf) : route_put_dump(buf, f),
+				    links ? on_link : on_route, c, err);
+	}
+	return code == -ENOENT ? 0 : code; /* a host without any route of the family */
+}
+
+static void delete_all(struct cleanup *c)
+{
+	char net[IP_NET_STRLEN], what[IP_NET_STRLEN + IFNAMSIZ + 16];
+	struct err err;
+
+	for (size_t i = 0; i < c->n_routes; i++) {
+		char buf[NETLINK_MESSAGE_MAX] = {0};
+
+		(void)snprintf(what, sizeof(what), "route %s",
+			       ip_net_format(&c->route[i].dst, net));
+		note(c,
+		     netlink_request(c->nl, route_put_delete(buf, &c->route[i]), NULL, NULL, &err),
+		     what, &err);
+	}
+	for (size_t i = 0; i < c->n_links; i++) {
+		char buf[NETLINK_MESSAGE_MAX] = {0};
+
+		(void)snprintf(what, sizeof(what), "device %s", c->link[i].name);
+		note(c,
+		     netlink_request(c->nl, link_put_delete(buf, c->link[i].ifindex), NULL, NULL,
+				     &err),
+		     what, &err);
+	}
 }
 
 static void remove_from_kernel(struct cleanup *c)
 {
-	char buf[NETLINK_MESSAGE_MAX] = {0};
 	struct err err;
-	int code = netlink_open(NETLINK_ROUTE, &c->nl, &err);
 
-	for (enum ip_family f = IP_V4; f < IP_FAMILY_COUNT && !code; f++) {
-		memset(buf, 0, sizeof(buf));
-		code = netlink_dump(c->nl, route_put_dump(buf, f), on_route, c, &err);
-		if (code == -ENOENT) /* a host without any route of the family */
-			code = 0;
+	if (netlink_open(NETLINK_ROUTE, &c->nl, &err)) {
+		note(c, -EIO, "routes and devices", &err);
+		return;
 	}
-	memset(buf, 0, sizeof(buf));
-	if (!code)
-		code = netlink_dump(c->nl, link_put_dump(buf), on_link, c, &err);
-	/* -EINTR: what we removed ourselves made the dump inconsistent. */
-	if (code && code != -EINTR)
-		note(c, code, "routes and devices", &err);
+	IP_FOREACH_FAMILY (f) {
+		if (find_all(c, false, f, &err))
+			note(c, -EIO, "routes", &err);
+		delete_all(c);
+	}
+	if (find_all(c, true, IP_V4, &err))
+		note(c, -EIO, "devices", &err);
+	delete_all(c);
+	free(c->route);
+	free(c->link);
 	netlink_close(c->nl);
 }
 
@@ -204,24 +236,26 @@ static void remove_from_kernel(struct cleanup *c)
 
 static void remove_file(struct cleanup *c, const char *path)
 {
-	struct err err;
+	struct err err = {""};
+	int code = unlink(path) ? -errno : 0;
 
-	if (unlink(path) && errno == ENOENT)
+	/* A file system that is read-only, or a directory that is none, says so of files that
+	 * are not there, too. */
+	if (code && access(path, F_OK))
 		return;
-	if (!access(path, F_OK))
-		note(c, err_sys(&err, -errno, "%s", path), path, &err);
-	else
-		note(c, 0, path, NULL);
+	note(c, code ? err_sys(&err, code, "unlink") : 0, path, &err);
 }
 
 static void remove_files(struct cleanup *c)
 {
 	_cleanup_free_ char *state = node_state_path(c->options), *lock = NULL;
+	_cleanup_free_ char *status = status_file_path(c->options->subnet_file);
 
 	if (asprintf(&lock, "%s.lock", c->options->subnet_file) < 0)
 		abort();
 	remove_file(c, c->options->subnet_file);
 	remove_file(c, lock);
+	remove_file(c, status);
 	if (*c->options->state_dir)
 		remove_file(c, state);
 }

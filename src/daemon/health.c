@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* health.c - what is missing, what is wrong: /healthz, /readyz, systemd's STATUS */
+/* health.c - what is missing, what is wrong: /healthz, /readyz, systemd's STATUS, a file */
 #include "daemon/health.h"
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "daemon/notify.h"
+#include "daemon/status_file.h"
 #include "io/server.h"
 
 #include <errno.h>
@@ -27,6 +28,10 @@ struct health {
 	bool told_ready;
 	char told_status[ERR_TEXT_MAX];
 	struct event *again; /* its queue was full */
+	/* What is in the file; NULL: none is kept. */
+	struct status_file *file;
+	char written[ERR_TEXT_MAX];
+	bool file_failed;
 };
 
 static const char *const part_names[] = {
@@ -115,6 +120,24 @@ static void format_status(const struct health *h, char *text, size_t size)
 		(void)snprintf(text, size, "%s: %.440s", part_names[part], h->part[part].what);
 }
 
+/* A file that cannot be written is told once: nobody but the CNI plugin's words need it. */
+static void write_file(struct health *h)
+{
+	char status[ERR_TEXT_MAX];
+	struct err err;
+	int code;
+
+	format_status(h, status, sizeof(status));
+	if (!h->file || !strcmp(status, h->written))
+		return;
+	code = status_file_write(h->file, status, &err);
+	if (code && code != -EWOULDBLOCK && !h->file_failed)
+		log_warning("Writing the status file failed: %s; ignoring", err.text);
+	h->file_failed = code;
+	if (!code)
+		(void)snprintf(h->written, sizeof(h->written), "%s", status);
+}
+
 /* Tells systemd what it has not been told yet: that we are ready, how things stand. Its queue
  * may be full for a moment (net.unix.max_dgram_qlen, 10 messages in the kernel's own setting);
  * a READY=1 that is lost makes systemd end us after TimeoutStartSec. */
@@ -160,6 +183,7 @@ static void set_part(struct health *h, enum health_part part, enum condition con
 	(void)snprintf(h->part[part].what, sizeof(h->part[part].what), "%s", what);
 	/* Outside text must not forge a line of its own, least of all for systemd. */
 	log_clean(h->part[part].what);
+	write_file(h);
 	tell(h);
 }
 
@@ -195,7 +219,14 @@ void health_free(struct health *h)
 		return;
 	server_free(h->server);
 	loop_event_free(h->again);
+	status_file_free(h->file);
 	free(h);
+}
+
+void health_keep_file(struct health *h, const char *subnet_path)
+{
+	h->file = status_file_new(subnet_path);
+	write_file(h);
 }
 
 void health_missing(struct health *h, enum health_part part, const char *what)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* health.h - what is missing, what is wrong: /healthz, /readyz, systemd's STATUS
+/* health.h - what is missing, what is wrong: /healthz, /readyz, systemd's STATUS, a file
  *
  * Every part of the daemon reports its own condition, in words; health keeps the
  * newest of each part, logs changes once, and answers.
@@ -33,6 +33,9 @@ struct health;
 int health_new(struct loop *loop, const struct ip *ip, uint16_t port, struct health **ret_health,
 	       struct err *err);
 void health_free(struct health *health);
+
+/* From now on the same line as systemd's is in the file `status` beside @subnet_path. */
+void health_keep_file(struct health *health, const char *subnet_path);
 
 /* The part is not there yet, @what says what is waited for: /readyz is 503. */
 void health_missing(struct health *health, enum health_part part, const char *what);

@@ -126,6 +126,8 @@ static int run(const struct options *options)
 	if (!code)
 		code = lock_subnet_file(options->subnet_file, &lock, &err);
 	if (!code)
+		health_keep_file(health, options->subnet_file);
+	if (!code)
 		code = node_new(daemon.loop, options, health, on_fatal, &daemon, &daemon.node,
 				&err);
 	if (code)

@@ -283,11 +283,25 @@ static int check_live_change(const struct node *node, const struct netconf *conf
 
 /* ---- events ---- */
 
+/* What is right, and has no effect. */
+static void warn_of_idle_members(const char *text, size_t len, const char *place,
+				 const struct netconf *conf)
+{
+	enum ip_family f;
+	char list[160];
+
+	if (netconf_unknown_keys(text, len, list, sizeof(list)))
+		log_warning("%s: there is no key %s; ignoring it", place, list);
+	f = netconf_idle_keep(conf, list, sizeof(list));
+	if (f != IP_NONE)
+		log_warning("%s: nonMasqueradeCIDRs: the network has no %s; ignoring %s", place,
+			    ip_family_name(f), list);
+}
+
 static void on_config(const char *text, size_t len, const char *place, void *userdata)
 {
 	struct node *node = userdata;
 	struct netconf conf = {0};
-	char unknown[160];
 	struct err err;
 	int code;
 
@@ -310,8 +324,7 @@ static void on_config(const char *text, size_t len, const char *place, void *use
 		netconf_done(&conf);
 		return;
 	}
-	if (netconf_unknown_keys(text, len, unknown, sizeof(unknown)))
-		log_warning("%s: there is no key %s; ignoring it", place, unknown);
+	warn_of_idle_members(text, len, place, &conf);
 	if (conf.backend_defaulted)
 		log_info("%s names no Backend: taking vxlan", place);
 	if (!node->has_conf)

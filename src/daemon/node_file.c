@@ -27,16 +27,34 @@ static struct subnet_file make_file(const struct node *node)
 	return file;
 }
 
+static bool is_written(const struct node *node, const char *text)
+{
+	return node->file_text && !strcmp(node->file_text, text) &&
+	       !access(node->options->subnet_file, F_OK);
+}
+
+/* All that pods need is there, or has been tried. */
+static bool is_ready(const struct node *node)
+{
+	return node->synced && node->rules_tried && reconciler_is_settled(node->reconciler);
+}
+
 void node_file_write(void *userdata)
 {
 	struct node *node = userdata;
-	struct subnet_file file = make_file(node);
-	_cleanup_free_ char *text = subnet_file_format(&file);
+	struct subnet_file file;
+	_cleanup_free_ char *text = NULL;
 	struct err err;
 
-	if (node->file_text && !strcmp(node->file_text, text) &&
-	    !access(node->options->subnet_file, F_OK))
+	/* The first file of a run makes pods possible; a change of it must not come before. */
+	if (!node->file_text && !is_ready(node))
 		return;
+	file = make_file(node);
+	text = subnet_file_format(&file);
+	if (is_written(node, text)) {
+		health_good(node->health, HEALTH_FILE); /* a change that failed was taken back */
+		return;
+	}
 	if (file_write_atomic(node->options->subnet_file, text, 0644, &err)) {
 		log_warning("Writing the subnet file failed: %s; retrying in %d s", err.text,
 			    FILE_RETRY_MS / 1000);
@@ -53,7 +71,7 @@ void node_file_write(void *userdata)
 
 void node_file_write_when_ready(struct node *node)
 {
-	if (!node->synced || !node->rules_tried || !reconciler_is_settled(node->reconciler))
+	if (!is_ready(node))
 		return;
 	node_file_write(node);
 	health_announce(node->health);

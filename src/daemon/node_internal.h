@@ -100,8 +100,9 @@ int node_open_store(struct node *node, const struct store_events *events, struct
 void node_file_read_old(struct node *node);
 /* Writes the file once devices, routes and rules are there; then tells that we are ready. */
 void node_file_write_when_ready(struct node *node);
-/* Writes the file when it is not as it should be; tries again later when it cannot. Also a
- * timer callback: @userdata is a struct node. */
+/* Writes the file when it is not as it should be (the first one not before all of that is
+ * there); tries again later when it cannot. Also a timer callback: @userdata is a struct
+ * node. */
 void node_file_write(void *userdata);
 
 /* node_plan.c */

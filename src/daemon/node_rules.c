@@ -49,7 +49,6 @@ static void report(struct node *node)
 {
 	const char *problem = *node->rules_problem ? node->rules_problem : node->bridge_problem;
 
-	node->rules_tried = true;
 	if (*problem && node->options->ip_masq)
 		health_missing(node->health, HEALTH_RULES, problem);
 	else if (*problem)
@@ -76,6 +75,7 @@ static void on_state(const char *problem, void *userdata)
 	struct node *node = userdata;
 
 	note(node->rules_problem, problem, 'E', "The masquerade and forward rules are in force");
+	node->rules_tried = true;
 	report(node);
 }
 
@@ -84,7 +84,10 @@ static void on_notice(const char *text, void *userdata)
 	struct node *node = userdata;
 
 	note(node->rules_notice, text, 'W', "No rules of others stand against pods any more");
-	report(node);
+	/* What others do may be known before our own rules have been tried: that is no end of
+	 * the wait for them. */
+	if (node->rules_tried)
+		report(node);
 }
 
 /* In iptables mode packets between pods of one bridge must pass iptables, too: kube-proxy's
@@ -106,7 +109,8 @@ static void check_bridge_netfilter(struct node *node)
 				      "br_netfilter (modprobe br_netfilter), or set EnableNFTables "
 				      "in the network config",
 				      strrchr(setting[f], '/') + 1);
-	note(node->bridge_problem, *err.text ? err.text : NULL, 'E', "br_netfilter is there now");
+	note(node->bridge_problem, *err.text ? err.text : NULL, 'E',
+	     "br_netfilter is there, or not needed any more");
 	if (*err.text)
 		loop_timer_set(node->rules_timer, RULES_RETRY_MS);
 }
@@ -198,7 +202,7 @@ void node_forwarding_check(struct node *node)
 	if (!node->has_own || !node->has_backend || node->dead)
 		return;
 	IP_FOREACH_FAMILY (f)
-		if (node->conf.enabled[f] && ensure_forwarding(node, f, &err))
+		if (node->conf.enabled[f] && ensure_forwarding(node, f, &err) && !*wrapped.text)
 			(void)err_set(&wrapped, -EPERM,
 				      "this host does not forward packets of pods, and that cannot "
 				      "be changed: %.300s",

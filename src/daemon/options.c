@@ -396,6 +396,10 @@ int options_parse(int argc, char *const *argv, char *const *envp, struct options
 	r = parse_arguments(&args, &options, err);
 	if (r == 0 && !options.help && !options.version)
 		r = parse_environment(envp, args.seen, &options, err);
+	/* Who wants to remove the files does not want the daemon to write them. */
+	if (r == 0 && options.cleanup_files && !options.cleanup && !options.help &&
+	    !options.version)
+		r = err_set(err, -EINVAL, "--cleanup-files goes with --cleanup");
 	if (r < 0) {
 		options_done(&options);
 		return r;

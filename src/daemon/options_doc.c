@@ -343,10 +343,13 @@ static const char man_rules[] =
 	".PP\n"
 	"The config's list\n"
 	".B nonMasqueradeCIDRs\n"
-	"names networks towards which pods keep their address. net.ipv4.ip_forward (with IPv6\n"
-	"net.ipv6.conf.all.forwarding) is set to 1. The rules stay when the daemon ends;\n"
+	"names up to 32 networks, of either family, towards which pods keep their address.\n"
+	"net.ipv4.ip_forward (with IPv6 net.ipv6.conf.all.forwarding) is set to 1. In iptables\n"
+	"kernel module br_netfilter must be loaded. One daemon of a host keeps the rules: a\n"
+	"second one, of another network, is told so in its log.\n"
+	"The rules stay when the daemon ends;\n"
 	".B \\-\\-cleanup\n"
-	"removes them, with everything else that is ours.\n";
+	"removes them, with everything else that is ours, but leaves forwarding on.\n";
 
 static const char man_tail[] =
 	".SH SIGNALS\n"

@@ -164,13 +164,17 @@ const struct option_row option_rows[] = {
 
 	{OPTION_HEADING, .help = "Masquerade and forwarding"},
 	{OPTION_BOOL, "ip-masq", FIELD(ip_masq), .fallback = "false",
-	 .help = "Masquerade traffic of pods that leaves the network."},
+	 .help = "Masquerade traffic of pods that leaves the network, in iptables, or in nftables "
+		 "where the network config has EnableNFTables. See RULES."},
 	{OPTION_BOOL, "ip-masq-fully-random-disable", FIELD(ip_masq_fully_random_disable),
 	 .fallback = "false", .help = "Masquerade without fully random source ports."},
 	{OPTION_BOOL, "iptables-forward-rules", FIELD(iptables_forward_rules), .fallback = "true",
-	 .help = "Accept forwarded traffic from and to the network."},
+	 .help = "Accept forwarded traffic from and to the network, in iptables or nftables, also "
+		 "where Docker, ufw or firewalld would drop it."},
 	{OPTION_INT, "iptables-resync", FIELD(iptables_resync_s), .fallback = "5", .arg = "SECONDS",
-	 .min = 1, .max = 86400, .help = "How often the rules are compared and repaired."},
+	 .min = 1, .max = 86400,
+	 .help = "How often rules in iptables are compared and repaired. In nftables, and where "
+		 "iptables works on nftables, changes are noticed without."},
 
 	{OPTION_HEADING, .help = "Health and log"},
 	{OPTION_IP, "healthz-ip", FIELD(healthz_ip), .fallback = "0.0.0.0", .arg = "IP",
@@ -188,9 +192,10 @@ const struct option_row option_rows[] = {
 	{OPTION_BOOL, "cleanup", FIELD(cleanup), .fallback = "false",
 	 .help = "Remove what flanneld has left on this host (rules, routes, devices), say what "
 		 "that was, and exit. No flanneld may be running; the lease stays in the "
-		 "datastore."},
+		 "datastore, and forwarding stays on."},
 	{OPTION_BOOL, "cleanup-files", FIELD(cleanup_files), .fallback = "false",
-	 .help = "With --cleanup, remove the subnet file and the state file, too."},
+	 .help = "With --cleanup, remove the subnet file and the state file, too: those that "
+		 "--subnet-file and --state-dir name."},
 	{OPTION_BOOL, "version", FIELD(version), .fallback = "false",
 	 .help = "Print the version and exit."},
 	{OPTION_BOOL, "help", 'h', FIELD(help), .fallback = "false",

@@ -25,6 +25,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -77,9 +78,16 @@ static void add_undead(pid_t pid)
 
 /* -- the program ------------------------------------------------------------------------ */
 
+/* errno says why not. A directory may be "executed" too, and may stand in PATH before the
+ * program. */
 static bool is_program(const char *path)
 {
-	return !access(path, X_OK);
+	struct stat st;
+
+	if (access(path, X_OK) || stat(path, &st))
+		return false;
+	errno = EACCES;
+	return S_ISREG(st.st_mode);
 }
 
 /* Looks for @name in the directories of @list. */
@@ -370,9 +378,15 @@ static int make_pipe(int fd, int *ret_ours, int *ret_its)
 	return 0;
 }
 
-/* Everything that the loop is to tell us, before the child can do any of it. */
+/* Everything that the loop is to tell us, before the child can do any of it. SIGCHLD may be
+ * blocked, by who has started us: then each child would seem to run into its time limit. */
 static int listen_to(struct loop *loop, struct child *child, int timeout_ms)
 {
+	sigset_t set;
+
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGCHLD);
+	(void)sigprocmask(SIG_UNBLOCK, &set, NULL);
 	child->on_sigchld = loop_signal_new(loop, SIGCHLD, on_sigchld, child);
 	child->timer = loop_timer_new(loop, on_timer, child);
 	child->on_out = loop_fd_new(loop, child->out, on_output, child);

@@ -69,6 +69,15 @@ struct nlmsghdr *addr_put_dump(void *buf, enum ip_family family)
 	return put_header(buf, RTM_GETADDR, 0, family, &info);
 }
 
+struct nlmsghdr *addr_put_dump_device(void *buf, enum ip_family family, int ifindex)
+{
+	struct ifaddrmsg *info;
+	struct nlmsghdr *msg = put_header(buf, RTM_GETADDR, 0, family, &info);
+
+	info->ifa_index = (uint32_t)ifindex;
+	return msg;
+}
+
 static struct nlmsghdr *put_addr(void *buf, uint16_t type, uint16_t flags, int ifindex,
 				 const struct ip_net *net)
 {
@@ -91,6 +100,17 @@ struct nlmsghdr *addr_put_add(void *buf, int ifindex, const struct ip_net *net)
 	 * would be no source for a second. */
 	if (net->ip.family == IP_V6)
 		mnl_attr_put_u32(msg, IFA_FLAGS, IFA_F_NODAD | IFA_F_PERMANENT);
+	return msg;
+}
+
+struct nlmsghdr *addr_put_add_new(void *buf, int ifindex, const struct ip_net *net)
+{
+	struct nlmsghdr *msg = put_addr(buf, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, ifindex, net);
+	struct ip broadcast = ip_net_last(net);
+
+	/* RFC 3021: two addresses alone have none. */
+	if (net->ip.family == IP_V4 && net->len < 31)
+		mnl_attr_put(msg, IFA_BROADCAST, ip_bytes(IP_V4), broadcast.b);
 	return msg;
 }
 

@@ -7,9 +7,11 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/ethtool.h>
+#include <linux/if.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <linux/sockios.h>
+#include <linux/veth.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -59,18 +61,77 @@ static void parse_vxlan(const struct nlattr *data, struct link_vxlan *vxlan)
 	}
 }
 
+static void parse_port(const struct nlattr *data, struct link_port *port)
+{
+	const struct nlattr *attr;
+
+	port->is_port = true;
+	mnl_attr_for_each_nested (attr, data) {
+		if (mnl_attr_get_payload_len(attr) < 1)
+			continue;
+		if (mnl_attr_get_type(attr) == IFLA_BRPORT_STATE)
+			port->state = mnl_attr_get_u8(attr);
+		else if (mnl_attr_get_type(attr) == IFLA_BRPORT_MODE)
+			port->hairpin = mnl_attr_get_u8(attr);
+	}
+}
+
 static void parse_linkinfo(const struct nlattr *info, struct link *link)
 {
-	const struct nlattr *attr, *data = NULL;
+	const struct nlattr *attr, *data = NULL, *port = NULL;
+	char master_kind[LINK_KIND_MAX] = "";
 
 	mnl_attr_for_each_nested (attr, info) {
 		if (mnl_attr_get_type(attr) == IFLA_INFO_KIND)
 			copy_string(link->kind, sizeof(link->kind), attr);
 		else if (mnl_attr_get_type(attr) == IFLA_INFO_DATA)
 			data = attr;
+		else if (mnl_attr_get_type(attr) == IFLA_INFO_SLAVE_KIND)
+			copy_string(master_kind, sizeof(master_kind), attr);
+		else if (mnl_attr_get_type(attr) == IFLA_INFO_SLAVE_DATA)
+			port = attr;
 	}
 	if (data && !strcmp(link->kind, "vxlan"))
 		parse_vxlan(data, &link->vxlan);
+	if (port && !strcmp(master_kind, "bridge"))
+		parse_port(port, &link->port);
+}
+
+static void parse_attr(const struct nlattr *attr, struct link *link)
+{
+	size_t len = mnl_attr_get_payload_len(attr);
+
+	switch (mnl_attr_get_type(attr)) {
+	case IFLA_IFNAME:
+		copy_string(link->name, sizeof(link->name), attr);
+		break;
+	case IFLA_IFALIAS:
+		copy_string(link->alias, sizeof(link->alias), attr);
+		break;
+	case IFLA_MTU:
+		if (len >= 4)
+			link->mtu = mnl_attr_get_u32(attr);
+		break;
+	case IFLA_LINK:
+		if (len >= 4)
+			link->peer_ifindex = (int)mnl_attr_get_u32(attr);
+		break;
+	case IFLA_MASTER:
+		if (len >= 4)
+			link->master = (int)mnl_attr_get_u32(attr);
+		break;
+	case IFLA_OPERSTATE:
+		if (len >= 1)
+			link->operstate = mnl_attr_get_u8(attr);
+		break;
+	case IFLA_ADDRESS:
+		if (len == sizeof(link->mac.b))
+			memcpy(link->mac.b, mnl_attr_get_payload(attr), sizeof(link->mac.b));
+		break;
+	case IFLA_LINKINFO:
+		parse_linkinfo(attr, link);
+		break;
+	}
 }
 
 int link_parse(const struct nlmsghdr *msg, struct link *ret_link)
@@ -86,27 +147,9 @@ int link_parse(const struct nlmsghdr *msg, struct link *ret_link)
 	link.ifindex = info->ifi_index;
 	link.up = info->ifi_flags & IFF_UP;
 	link.loopback = info->ifi_flags & IFF_LOOPBACK;
-	mnl_attr_for_each (attr, msg, sizeof(*info)) {
-		switch (mnl_attr_get_type(attr)) {
-		case IFLA_IFNAME:
-			copy_string(link.name, sizeof(link.name), attr);
-			break;
-		case IFLA_IFALIAS:
-			copy_string(link.alias, sizeof(link.alias), attr);
-			break;
-		case IFLA_MTU:
-			if (mnl_attr_get_payload_len(attr) >= 4)
-				link.mtu = mnl_attr_get_u32(attr);
-			break;
-		case IFLA_ADDRESS:
-			if (mnl_attr_get_payload_len(attr) == sizeof(link.mac.b))
-				memcpy(link.mac.b, mnl_attr_get_payload(attr), sizeof(link.mac.b));
-			break;
-		case IFLA_LINKINFO:
-			parse_linkinfo(attr, &link);
-			break;
-		}
-	}
+	link.promisc = info->ifi_flags & IFF_PROMISC;
+	mnl_attr_for_each (attr, msg, sizeof(*info))
+		parse_attr(attr, &link);
 	*ret_link = link;
 	return 0;
 }
@@ -244,6 +287,104 @@ struct nlmsghdr *link_put_delete(void *buf, int ifindex)
 	struct ifinfomsg *info;
 
 	return put_header(buf, RTM_DELLINK, 0, ifindex, &info);
+}
+
+struct nlmsghdr *link_put_delete_name(void *buf, const char *name)
+{
+	struct ifinfomsg *info;
+	struct nlmsghdr *msg = put_header(buf, RTM_DELLINK, 0, 0, &info);
+
+	mnl_attr_put_strz(msg, IFLA_IFNAME, name);
+	return msg;
+}
+
+struct nlmsghdr *link_put_create_bridge(void *buf, const char *name, unsigned mtu)
+{
+	const struct link common = {.mtu = mtu};
+	struct nlattr *linkinfo;
+	struct ifinfomsg *info;
+	struct nlmsghdr *msg = put_header(buf, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0, &info);
+
+	mnl_attr_put_strz(msg, IFLA_IFNAME, name);
+	put_common(msg, &common);
+	linkinfo = mnl_attr_nest_start(msg, IFLA_LINKINFO);
+	mnl_attr_put_strz(msg, IFLA_INFO_KIND, "bridge");
+	mnl_attr_nest_end(msg, linkinfo);
+	return msg;
+}
+
+static void put_veth_end(struct nlmsghdr *msg, const char *name, unsigned mtu)
+{
+	mnl_attr_put_strz(msg, IFLA_IFNAME, name);
+	if (mtu)
+		mnl_attr_put_u32(msg, IFLA_MTU, mtu);
+	mnl_attr_put_u32(msg, IFLA_TXQLEN, 0);
+}
+
+struct nlmsghdr *link_put_create_veth(void *buf, const struct link_veth *veth)
+{
+	struct nlattr *linkinfo, *data, *peer;
+	struct ifinfomsg *info;
+	struct nlmsghdr *msg = put_header(buf, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0, &info);
+
+	put_up(info, true);
+	put_veth_end(msg, veth->name, veth->mtu);
+	mnl_attr_put_u32(msg, IFLA_MASTER, (uint32_t)veth->master);
+	linkinfo = mnl_attr_nest_start(msg, IFLA_LINKINFO);
+	mnl_attr_put_strz(msg, IFLA_INFO_KIND, "veth");
+	data = mnl_attr_nest_start(msg, IFLA_INFO_DATA);
+	/* A struct ifinfomsg, then attributes as of a device. */
+	peer = mnl_attr_nest_start(msg, VETH_INFO_PEER);
+	(void)mnl_nlmsg_put_extra_header(msg, sizeof(*info));
+	put_veth_end(msg, veth->peer_name, veth->mtu);
+	mnl_attr_put_u32(msg, IFLA_NET_NS_FD, (uint32_t)veth->peer_netns);
+	mnl_attr_nest_end(msg, peer);
+	mnl_attr_nest_end(msg, data);
+	mnl_attr_nest_end(msg, linkinfo);
+	return msg;
+}
+
+struct nlmsghdr *link_put_flags(void *buf, int ifindex, unsigned flags)
+{
+	struct ifinfomsg *info;
+	struct nlmsghdr *msg = put_header(buf, RTM_NEWLINK, 0, ifindex, &info);
+
+	info->ifi_change = info->ifi_flags = flags;
+	return msg;
+}
+
+struct nlmsghdr *link_put_oper_up(void *buf, int ifindex)
+{
+	struct ifinfomsg *info;
+	struct nlmsghdr *msg = put_header(buf, RTM_NEWLINK, 0, ifindex, &info);
+
+	mnl_attr_put_u8(msg, IFLA_OPERSTATE, IF_OPER_UP);
+	return msg;
+}
+
+struct nlmsghdr *link_put_mac(void *buf, int ifindex, const struct mac *mac)
+{
+	struct ifinfomsg *info;
+	struct nlmsghdr *msg = put_header(buf, RTM_NEWLINK, 0, ifindex, &info);
+
+	mnl_attr_put(msg, IFLA_ADDRESS, sizeof(mac->b), mac->b);
+	return msg;
+}
+
+struct nlmsghdr *link_put_hairpin(void *buf, const char *name, bool on)
+{
+	struct nlattr *linkinfo, *port;
+	struct ifinfomsg *info;
+	struct nlmsghdr *msg = put_header(buf, RTM_NEWLINK, 0, 0, &info);
+
+	mnl_attr_put_strz(msg, IFLA_IFNAME, name);
+	linkinfo = mnl_attr_nest_start(msg, IFLA_LINKINFO);
+	mnl_attr_put_strz(msg, IFLA_INFO_SLAVE_KIND, "bridge");
+	port = mnl_attr_nest_start(msg, IFLA_INFO_SLAVE_DATA);
+	mnl_attr_put_u8(msg, IFLA_BRPORT_MODE, on);
+	mnl_attr_nest_end(msg, port);
+	mnl_attr_nest_end(msg, linkinfo);
+	return msg;
 }
 
 static int ethtool_value(const char *name, struct ethtool_value *value)

@@ -28,6 +28,13 @@ struct link_vxlan {
 	bool gbp;
 };
 
+/* What a device is as the port of a bridge (IFLA_BRPORT_*). */
+struct link_port {
+	bool is_port;
+	bool hairpin;
+	uint8_t state; /* BR_STATE_* */
+};
+
 struct link {
 	int ifindex;
 	char name[IFNAMSIZ];
@@ -37,6 +44,11 @@ struct link {
 	struct mac mac;
 	bool up; /* IFF_UP: set up by the administrator */
 	bool loopback;
+	bool promisc;
+	uint8_t operstate;       /* IF_OPER_* (linux/if.h) */
+	int peer_ifindex;        /* of a veth: the other end, in the netns where that one is */
+	int master;              /* the bridge (or bond) that it is a port of; 0: none */
+	struct link_port port;   /* when the master is a bridge */
 	struct link_vxlan vxlan; /* when kind is "vxlan" */
 };
 
@@ -60,6 +72,29 @@ struct nlmsghdr *link_put_change(void *buf, const struct link *seen, const struc
 /* Changes what a living vxlan device can change: local address, lower device, learning. */
 struct nlmsghdr *link_put_change_vxlan(void *buf, int ifindex, const struct link *link);
 struct nlmsghdr *link_put_delete(void *buf, int ifindex);
+struct nlmsghdr *link_put_delete_name(void *buf, const char *name);
+
+/* Creates a bridge, down; @mtu 0: the kernel's. -EEXIST when the name is taken. */
+struct nlmsghdr *link_put_create_bridge(void *buf, const char *name, unsigned mtu);
+
+/* A pair of veth devices without a queue: this end is up and in @master from the start, the
+ * other one is made where @peer_netns (a file descriptor) points to, and down. */
+struct link_veth {
+	const char *name, *peer_name;
+	int master;
+	int peer_netns;
+	unsigned mtu; /* 0: the kernel's */
+};
+struct nlmsghdr *link_put_create_veth(void *buf, const struct link_veth *veth);
+
+/* Sets IFF_UP, IFF_PROMISC. */
+struct nlmsghdr *link_put_flags(void *buf, int ifindex, unsigned flags);
+/* Says that a device whose operational state is unknown is up: set_operstate(). */
+struct nlmsghdr *link_put_oper_up(void *buf, int ifindex);
+/* Sets the MAC, also to the one it has: so a bridge keeps it whatever its ports' are. */
+struct nlmsghdr *link_put_mac(void *buf, int ifindex, const struct mac *mac);
+/* Lets the bridge send frames back out of the port @name that they came from. */
+struct nlmsghdr *link_put_hairpin(void *buf, const char *name, bool on);
 
 /* Transmit checksum offload, by ETHTOOL_GTXCSUM and ETHTOOL_STXCSUM. 0 or -errno. */
 int link_get_tx_checksum(const char *name, bool *ret_on);

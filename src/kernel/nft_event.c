@@ -90,6 +90,7 @@ static void read_names(const struct nlattr *const attrs[ATTR_MAX], struct nft_ch
 		change->chain = string(attrs[NFTA_RULE_CHAIN]);
 		return;
 	case NFT_EVENT_GENERATION:
+		change->generation = number(attrs[NFTA_GEN_ID]);
 		change->pid = number(attrs[NFTA_GEN_PROC_PID]);
 		if (attrs[NFTA_GEN_PROC_NAME])
 			change->process = string(attrs[NFTA_GEN_PROC_NAME]);
@@ -116,4 +117,15 @@ int nft_change_parse(const struct nlmsghdr *msg, struct nft_change *ret_change)
 		return -ENOMSG;
 	*ret_change = change;
 	return 0;
+}
+
+struct nlmsghdr *nft_put_get_generation(void *buf)
+{
+	struct nlmsghdr *msg = mnl_nlmsg_put_header(buf);
+	struct nfgenmsg *nfg;
+
+	msg->nlmsg_type = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN;
+	nfg = mnl_nlmsg_put_extra_header(msg, sizeof(*nfg));
+	nfg->version = NFNETLINK_V0;
+	return msg;
 }

@@ -31,7 +31,11 @@ struct nft_change {
 	uint32_t hook;
 	const char *process; /* NFT_EVENT_GENERATION: command name (15 bytes), "" unknown */
 	uint32_t pid;        /* of its thread, in the host's own PID namespace; 0: unknown */
+	uint32_t generation; /* NFT_EVENT_GENERATION: counts transactions of this namespace */
 };
 
 /* 0, or -ENOMSG when @msg is of no such kind (sets and their elements), or malformed. */
 int nft_change_parse(const struct nlmsghdr *msg, struct nft_change *ret_change);
+
+/* Asks for the present generation: the answer is such a message, that names who asks. */
+struct nlmsghdr *nft_put_get_generation(void *buf);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* nft_rule.h - comments of rules that iptables-nft made
+/* nft_rule.h - what nft does not tell of rules that iptables-nft made
  *
- * It keeps them in an xt "comment" match, of which nft shows that it is there, and not
- * what it says.
+ * Such a rule has extensions of iptables in it (xt). Of the match "comment" and the target
+ * MASQUERADE nft's JSON shows that they are there, and not what they say.
  */
 #pragma once
 
@@ -17,3 +17,6 @@ struct nlmsghdr *nft_put_rule_dump(void *buf, uint8_t family, const char *table,
  * no rule, or one without such a comment. */
 int nft_rule_parse_comment(const struct nlmsghdr *msg, uint64_t *ret_handle,
 			   char ret_comment[NFT_RULE_COMMENT_MAX]);
+/* The same for its target MASQUERADE: NF_NAT_RANGE_*. */
+int nft_rule_parse_masquerade(const struct nlmsghdr *msg, uint64_t *ret_handle,
+			      uint32_t *ret_flags);

@@ -192,6 +192,11 @@ struct nlmsghdr *route_put_add(void *buf, const struct route *route)
 	return put_new(buf, NLM_F_EXCL, route);
 }
 
+struct nlmsghdr *route_put_add_beside(void *buf, const struct route *route)
+{
+	return put_route(buf, RTM_NEWROUTE, NLM_F_CREATE, route, route->scope);
+}
+
 struct nlmsghdr *route_put_replace(void *buf, const struct route *route)
 {
 	return put_new(buf, NLM_F_REPLACE, route);

@@ -40,6 +40,9 @@ int route_parse(const struct nlmsghdr *msg, struct route *ret_route);
 struct nlmsghdr *route_put_dump(void *buf, enum ip_family family);
 /* Adds @route; -EEXIST when there is one with the same destination and metric. */
 struct nlmsghdr *route_put_add(void *buf, const struct route *route);
+/* Adds @route with its own scope, beside one with the same destination and metric; -EEXIST
+ * when that is the same. */
+struct nlmsghdr *route_put_add_beside(void *buf, const struct route *route);
 /* Adds @route or replaces the one with the same destination and metric. */
 struct nlmsghdr *route_put_replace(void *buf, const struct route *route);
 /* Deletes exactly @route: its destination, metric, protocol and nexthop. */

@@ -11,14 +11,15 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Dots and slashes change places: "net.ipv6.conf.eth0/7.accept_ra" is of device eth0.7. */
 static int fail(struct err *err, const char *verb, const char *name)
 {
 	char dots[SYSCTL_NAME_MAX];
 	int code = -errno;
 
 	(void)snprintf(dots, sizeof(dots), "%s", name);
-	for (char *c = dots; (c = strchr(c, '/'));)
-		*c = '.';
+	for (char *c = dots; (c = strpbrk(c, "/.")); c++)
+		*c = *c == '/' ? '.' : '/';
 	return err_sys(err, code, "%s %s", verb, dots);
 }
 
@@ -51,8 +52,10 @@ int sysctl_get(const char *name, long *ret_value, struct err *err)
 int sysctl_set(const char *name, long value, struct err *err)
 {
 	_cleanup_close_ int fd = open_setting(name, O_WRONLY);
+	char text[32];
+	size_t len = (size_t)snprintf(text, sizeof(text), "%ld\n", value);
 
-	if (fd < 0 || dprintf(fd, "%ld\n", value) < 0)
+	if (fd < 0 || write(fd, text, len) < 0)
 		return fail(err, "setting", name);
 	return 0;
 }

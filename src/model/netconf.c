@@ -337,3 +337,22 @@ bool netconf_unknown_keys(const char *text, size_t len, char *buf, size_t size)
 	}
 	return n > 0;
 }
+
+/* One family is on at least, so what is in vain is of the other one. */
+enum ip_family netconf_idle_keep(const struct netconf *conf, char *buf, size_t size)
+{
+	enum ip_family idle = IP_NONE;
+	size_t n = 0;
+
+	buf[0] = '\0';
+	for (size_t i = 0; i < conf->n_keep; i++) {
+		char net[IP_NET_STRLEN];
+
+		if (conf->enabled[conf->keep[i].ip.family] || n >= size)
+			continue;
+		idle = conf->keep[i].ip.family;
+		n += (size_t)snprintf(buf + n, size - n, "%s%s", n ? ", " : "",
+				      ip_net_format(&conf->keep[i], net));
+	}
+	return idle;
+}

@@ -49,3 +49,7 @@ int netconf_check_ranges(struct netconf *conf, struct err *err);
 /* Writes the text's top-level keys that nobody knows, comma separated, into @buf
  * (for one warning); returns whether there are any. */
 bool netconf_unknown_keys(const char *text, size_t len, char *buf, size_t size);
+
+/* Writes the members of nonMasqueradeCIDRs whose family the network has not, comma
+ * separated, into @buf (for one warning); returns that family, IP_NONE: there are none. */
+enum ip_family netconf_idle_keep(const struct netconf *conf, char *buf, size_t size);

@@ -16,6 +16,9 @@
  * else handed a table in the same moment). If it leads to another one, the world had changed
  * between look and restore (a rule that was to be deleted is gone), and that text is tried.
  *
+ * A table that iptables-nft-save cannot list is left alone, and the check has failed, once
+ * the other table is right.
+ *
  * What is wanted may change at any time: the next look is compared with what is wanted
  * then. A program that cannot be started is told from a timer (REFUSED), since `done` must
  * not be called from within iptables_check().
@@ -198,6 +201,17 @@ static void explain_waiting(const struct iptables *ipt, char *ended, size_t size
 		(void)snprintf(ended + n, size - n, ": %s", why);
 }
 
+/* Before 1.6.2 MASQUERADE had no random ports of that kind. Flannel does without then. */
+static bool give_up_random_ports(struct iptables *ipt, const char *complaint)
+{
+	if (!ipt->wanted.fully_random || !strstr(complaint, "--random-fully"))
+		return false;
+	ipt->wanted.fully_random = ipt->current = false;
+	log_info("%s knows no --random-fully (1.6.2 and later do): masquerading without",
+		 restore_program(ipt));
+	return true;
+}
+
 static void on_restored(const struct child_end *end, void *userdata)
 {
 	struct iptables *ipt = userdata;
@@ -210,7 +224,7 @@ static void on_restored(const struct child_end *end, void *userdata)
 		fail(ipt, restore_program(ipt), ended);
 		return;
 	}
-	if (end->exit_code)
+	if (end->exit_code && !give_up_random_ports(ipt, ended))
 		iptables_explain_failure(restore_program(ipt), ended, ipt->text, ipt->failure,
 					 sizeof(ipt->failure));
 	else
@@ -262,16 +276,37 @@ static bool is_right(struct iptables *ipt)
 	return true;
 }
 
+/* What can be seen is as wanted; @unreadable names what cannot. */
+static void conclude_right(struct iptables *ipt, const char *unreadable)
+{
+	char words[256];
+
+	if (*unreadable) {
+		(void)snprintf(words, sizeof(words),
+			       "it cannot list table %s, in which somebody has put what only nft "
+			       "knows: our rules there are not kept; remove it, or set "
+			       "EnableNFTables in the network config",
+			       unreadable);
+		fail(ipt, save_program(ipt), words);
+	} else if (!ipt->rounds) {
+		conclude(ipt, IPTABLES_INTACT, "");
+	} else {
+		conclude(ipt, ipt->changed ? IPTABLES_APPLIED : IPTABLES_REPAIRED, ipt->was_wrong);
+	}
+}
+
 static void on_looked(const struct child_end *end, void *userdata)
 {
 	struct iptables *ipt = userdata;
-	char words[CHILD_COMPLAINT_MAX + 64];
+	char words[CHILD_COMPLAINT_MAX + 64], unreadable[32];
 
 	if (end->exit_code) {
 		child_describe_end(end, words, sizeof(words));
 		fail(ipt, save_program(ipt), words);
 		return;
 	}
+	/* Before the view becomes `learned`. */
+	iptables_view_unreadable(ipt->view, &ipt->wanted, unreadable, sizeof(unreadable));
 	if (!is_right(ipt)) {
 		if (!*ipt->was_wrong)
 			iptables_view_explain(ipt->view, &ipt->wanted, ipt->learned, ipt->was_wrong,
@@ -279,10 +314,7 @@ static void on_looked(const struct child_end *end, void *userdata)
 		restore(ipt);
 		return;
 	}
-	if (!ipt->rounds)
-		conclude(ipt, IPTABLES_INTACT, "");
-	else
-		conclude(ipt, ipt->changed ? IPTABLES_APPLIED : IPTABLES_REPAIRED, ipt->was_wrong);
+	conclude_right(ipt, unreadable);
 }
 
 /* -- the outside ------------------------------------------------------------------------- */

@@ -53,8 +53,9 @@ struct iptables_part {
 	char **rule;    /* the first of them */
 	size_t n_kept, n_of_kind[IPTABLES_KEPT_KIND_COUNT];
 	struct iptables_kept *kept;
-	size_t n_base;  /* rules in the base chain */
-	size_t foreign; /* index of the first that must not stand before our jump; 0: none */
+	size_t n_base;   /* rules in the base chain */
+	size_t foreign;  /* index of the first that must not stand before our jump; 0: none */
+	bool unreadable; /* iptables-save does not say what it holds */
 };
 
 struct iptables_view {
@@ -67,7 +68,8 @@ struct iptables_view {
 struct iptables_finding {
 	struct iptables_lines want, old;
 	bool chain_right, base_right;
-	size_t place; /* of our jump among the rules of others, from 1 */
+	size_t place, last; /* of our jump among the rules of others, from 1: the best, and the
+			     * last that will do */
 };
 void iptables_compare(const struct iptables_view *view, const struct policy *policy,
 		      const struct iptables_view *learned, enum iptables_table table,

@@ -3,8 +3,10 @@
  *
  * A view is fed with the lines of iptables-save, keeps those that concern us, and says
  * whether they are as the policy wants them: our chains line by line, in order; exactly
- * one jump to each; that of nat POSTROUTING first, that of filter FORWARD before
- * everything but what policy_stands_before(). If not, it writes the one text for
+ * one jump to each, that of filter FORWARD right behind those of others that
+ * policy_stands_before(), that of nat POSTROUTING before or among them: Calico's felix puts
+ * its own first again whenever another is (Canal is Calico's policies on flannel), and in
+ * nat nothing is lost by that. If they are not, it writes the one text for
  * `iptables-restore --noflush` that makes them so: each table in one transaction.
  */
 #pragma once
@@ -24,6 +26,11 @@ void iptables_view_feed(struct iptables_view *view, const char *line);
  * spelling of our chains counts as right, too (NULL: none). */
 bool iptables_view_matches(const struct iptables_view *view, const struct policy *policy,
 			   const struct iptables_view *learned);
+/* Names in @buf the tables that @policy needs and iptables-save could not list ("": none):
+ * iptables-nft knows not all words of nft. They match and are never repaired, since what
+ * cannot be seen would be put in again and again. */
+void iptables_view_unreadable(const struct iptables_view *view, const struct policy *policy,
+			      char *buf, size_t size);
 /* Whether anything of ours is there. */
 bool iptables_view_has_ours(const struct iptables_view *view);
 /* How many rules our chains have, as a check that a restore did what it said. */

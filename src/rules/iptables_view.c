@@ -8,7 +8,8 @@
  * the first of them that must not stand before our jump.
  *
  * A table that is not printed is empty: iptables-legacy-save leaves out what nobody has
- * used since boot.
+ * used since boot. But iptables-nft-save also leaves out one that has a rule or a set which
+ * only nft can show, ends with success all the same, and says so in a remark alone.
  */
 #include "rules/iptables_internal.h"
 
@@ -191,11 +192,35 @@ static int find_table(const char *name)
 	return -1;
 }
 
+/* "# Table `filter' is incompatible, use 'nft' tool." */
+static void feed_remark(struct iptables_view *view, const char *remark)
+{
+	static const char before[] = "# Table `", after[] = "' is incompatible";
+	char name[WORD_MAX];
+	const char *end;
+	int t;
+
+	if (strncmp(remark, before, strlen(before)) != 0)
+		return;
+	remark += strlen(before);
+	end = strstr(remark, after);
+	if (!end)
+		return;
+	(void)snprintf(name, sizeof(name), "%.*s", (int)(end - remark), remark);
+	t = find_table(name);
+	if (t >= 0)
+		view->part[t].unreadable = true;
+}
+
 void iptables_view_feed(struct iptables_view *view, const char *line)
 {
 	char name[WORD_MAX];
 	const char *cursor = line + 1;
 
+	if (*line == '#') {
+		feed_remark(view, line);
+		return;
+	}
 	if (*line == '*') {
 		view->table = find_table(line + 1);
 		return;
@@ -249,14 +274,12 @@ bool iptables_is_ours(const struct iptables_kept *kept, const struct iptables_fi
 	return false;
 }
 
-/* Where our jump belongs when all that is ours has been taken away. */
-static size_t find_place(const struct iptables_part *part, enum iptables_table table,
-			 const struct iptables_finding *finding)
+/* Before which foreign rule our jump must stand when all that is ours has been taken away. */
+static size_t find_last_place(const struct iptables_part *part,
+			      const struct iptables_finding *finding)
 {
 	size_t end = part->foreign ? part->foreign : part->n_base + 1, n_ours = 0;
 
-	if (table == IPTABLES_NAT)
-		return 1;
 	for (size_t i = 0; i < part->n_kept; i++) {
 		const struct iptables_kept *kept = &part->kept[i];
 
@@ -288,6 +311,11 @@ static bool is_learned_jump(const struct iptables_kept *kept, const struct iptab
 	return false;
 }
 
+static bool is_at_its_place(size_t index, const struct iptables_finding *finding)
+{
+	return index >= finding->place && index <= finding->last;
+}
+
 /* One jump at its place and nothing else of ours; or nothing at all. */
 static bool is_base_right(const struct iptables_part *part, enum iptables_table table,
 			  const struct iptables_finding *finding,
@@ -304,7 +332,7 @@ static bool is_base_right(const struct iptables_part *part, enum iptables_table 
 	}
 	if (!finding->want.n || !ours)
 		return !finding->want.n && !ours;
-	return ours->kind == IPTABLES_KEPT_JUMP && ours->index == finding->place &&
+	return ours->kind == IPTABLES_KEPT_JUMP && is_at_its_place(ours->index, finding) &&
 	       (is_jump(ours, table) || is_learned_jump(ours, learned));
 }
 
@@ -317,9 +345,13 @@ void iptables_compare(const struct iptables_view *view, const struct policy *pol
 
 	iptables_render_chain(policy, view->family, table, &ret_finding->want);
 	iptables_render_old(policy, view->family, table, &ret_finding->old);
-	ret_finding->place = find_place(part, table, ret_finding);
-	ret_finding->chain_right = is_chain_right(part, &ret_finding->want, known);
-	ret_finding->base_right = is_base_right(part, table, ret_finding, known);
+	ret_finding->last = find_last_place(part, ret_finding);
+	/* In nat it does not matter who comes first of us and those. */
+	ret_finding->place = table == IPTABLES_NAT ? 1 : ret_finding->last;
+	ret_finding->chain_right =
+		part->unreadable || is_chain_right(part, &ret_finding->want, known);
+	ret_finding->base_right =
+		part->unreadable || is_base_right(part, table, ret_finding, known);
 }
 
 bool iptables_view_matches(const struct iptables_view *view, const struct policy *policy,
@@ -333,6 +365,22 @@ bool iptables_view_matches(const struct iptables_view *view, const struct policy
 			return false;
 	}
 	return true;
+}
+
+void iptables_view_unreadable(const struct iptables_view *view, const struct policy *policy,
+			      char *buf, size_t size)
+{
+	struct iptables_lines want;
+	size_t n = 0;
+
+	*buf = '\0';
+	for (enum iptables_table t = 0; t < IPTABLES_TABLE_COUNT; t++) {
+		iptables_render_chain(policy, view->family, t, &want);
+		if (!want.n || !view->part[t].unreadable)
+			continue;
+		(void)snprintf(buf + n, size - n, "%s%s", n ? ", " : "", iptables_names[t].table);
+		n = strlen(buf);
+	}
 }
 
 bool iptables_view_has_ours(const struct iptables_view *view)
@@ -404,7 +452,7 @@ static void explain_base(const struct iptables_part *part, const struct iptables
 			       names->chain);
 	else if (n_jumps > 1)
 		(void)snprintf(buf, size, "there are %zu jumps to %s", n_jumps, names->chain);
-	else if (index != finding->place)
+	else if (!is_at_its_place(index, finding))
 		(void)snprintf(buf, size, "the jump to %s is rule %zu of %s instead of %zu",
 			       names->chain, index, names->base, finding->place);
 	else

@@ -73,10 +73,6 @@ static void advise(const char *words, char *buf, size_t size)
 	else if (find_name(words, "load match `", "'", name) ||
 		 find_name(words, "load target `", "'", name))
 		(void)snprintf(buf, size, "; iptables has no `%s' (libxt_%s.so)", name, name);
-	else if (strstr(words, "--random-fully"))
-		(void)snprintf(buf, size,
-			       "; this iptables is too old for it (1.6.2), "
-			       "--ip-masq-fully-random-disable does without");
 	else if (strstr(words, "can't initialize") || strstr(words, "Table does not exist"))
 		(void)snprintf(buf, size,
 			       "; the kernel may lack a module (iptable_nat, "

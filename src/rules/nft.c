@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* nft.c - nftables by text
  *
- * One context of libnftables is kept for the life of the process, because of its socket:
- * closing one waits until the kernel has freed what was deleted (nft_rcv_nl_event()), some
- * 8 to 30 ms, while a command takes less than one. It belongs to the network namespace
- * that it was made in. What it has read is dropped after each command: nothing stale is
- * looked at, and the rules of others take no memory.
+ * One context of libnftables is kept for the life of the process, because of its socket,
+ * and one socket of our own: closing one waits until the kernel has freed what was deleted
+ * (nft_rcv_nl_event()), some 8 to 30 ms, while a command takes less than one. They belong
+ * to the network namespace that they were made in. What it has read is dropped after each command:
+ * nothing stale is looked at, and the rules of others take no memory.
  */
 #include "rules/nft.h"
 
 #include "base/mem.h"
+#include "kernel/nft_event.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +22,8 @@
 
 static struct {
 	struct nft_ctx *nft;
-	ino_t namespace;
+	struct netlink *netlink;
+	ino_t namespace; /* of both */
 } kept;
 
 /* 0 where /proc tells nothing. */
@@ -30,6 +32,12 @@ static ino_t current_namespace(void)
 	struct stat st;
 
 	return stat("/proc/thread-self/ns/net", &st) ? 0 : st.st_ino;
+}
+
+static void drop_socket(void)
+{
+	netlink_close(kept.netlink);
+	kept.netlink = NULL;
 }
 
 static void drop_context(void)
@@ -51,20 +59,30 @@ static void keep_from_children(int fd)
 		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
+/* Drops what was made elsewhere. */
+static void enter_namespace(void)
+{
+	ino_t namespace = current_namespace();
+
+	if (kept.namespace == namespace)
+		return;
+	drop_context();
+	drop_socket();
+	kept.namespace = namespace;
+}
+
 /* NULL: libnftables cannot start. */
 static struct nft_ctx *get_context(void)
 {
-	ino_t namespace = current_namespace();
 	int fd;
 
-	if (kept.nft && kept.namespace == namespace)
+	enter_namespace();
+	if (kept.nft)
 		return kept.nft;
-	drop_context();
 	fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	if (fd >= 0)
 		(void)close(fd);
 	kept.nft = nft_ctx_new(NFT_CTX_DEFAULT);
-	kept.namespace = namespace;
 	if (kept.nft) {
 		keep_from_children(fd);
 		(void)nft_ctx_buffer_error(kept.nft);
@@ -138,4 +156,48 @@ int nft_list_json(const char *object, char **ret_text, struct err *err)
 		    NFT_CTX_OUTPUT_JSON | NFT_CTX_OUTPUT_HANDLE | NFT_CTX_OUTPUT_STATELESS |
 			    NFT_CTX_OUTPUT_TERSE,
 		    ret_text, err);
+}
+
+/* ---- the kernel's own messages ---- */
+
+static int get_socket(struct err *err)
+{
+	enter_namespace();
+	return kept.netlink ? 0 : netlink_open(NETLINK_NETFILTER, &kept.netlink, err);
+}
+
+int nft_dump(struct nlmsghdr *msg, netlink_message_fn on_message, void *userdata, struct err *err)
+{
+	int code = get_socket(err);
+
+	if (!code)
+		code = netlink_dump(kept.netlink, msg, on_message, userdata, err);
+	if (code)
+		drop_socket(); /* who knows what is still to come */
+	return code;
+}
+
+static void on_generation(const struct nlmsghdr *msg, void *userdata)
+{
+	uint32_t *generation = userdata;
+	struct nft_change change;
+
+	if (!nft_change_parse(msg, &change) && change.kind == NFT_EVENT_GENERATION)
+		*generation = change.generation;
+}
+
+int nft_get_generation(uint32_t *ret_generation, struct err *err)
+{
+	char buf[NETLINK_MESSAGE_MAX] __attribute__((aligned(8))) = {0};
+	uint32_t generation = 0;
+	int code = get_socket(err);
+
+	if (!code)
+		code = netlink_request(kept.netlink, nft_put_get_generation(buf), on_generation,
+				       &generation, err);
+	if (code)
+		drop_socket();
+	else
+		*ret_generation = generation;
+	return code;
 }

@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* nft.h - nftables by text (libnftables): one buffer is one transaction */
+/* nft.h - nftables by text (libnftables): one buffer is one transaction
+ *
+ * And, where libnftables does not say it, the kernel's own messages.
+ */
 #pragma once
 
-#include "base/err.h"
+#include "kernel/netlink.h"
+
+#include <stdint.h>
 
 /* Runs @commands; all of them take effect, or none. -ENOENT when something that they name
  * does not exist, else -EINVAL, with nft's first line of complaint. */
@@ -15,3 +20,8 @@ int nft_run(const char *commands, struct err *err);
 int nft_list(const char *object, char **ret_text, struct err *err);
 /* The same in JSON, with handles. */
 int nft_list_json(const char *object, char **ret_text, struct err *err);
+
+/* As netlink_dump(). */
+int nft_dump(struct nlmsghdr *msg, netlink_message_fn on_message, void *userdata, struct err *err);
+/* How many transactions there were in this namespace, of anybody. */
+int nft_get_generation(uint32_t *ret_generation, struct err *err);

@@ -49,20 +49,6 @@ const char *nft_foreign_name(enum nft_foreign_chain which)
 	return names[which];
 }
 
-/* "10.5.0.0/16" as nft writes it: an object, or a string when it is one address. */
-static bool is_net(const json_t *value, const struct ip_net *net)
-{
-	const json_t *prefix = json_object_get(value, "prefix"), *len;
-	struct ip ip;
-
-	if (json_is_string(value))
-		return net->len == ip_bits((enum ip_family)net->ip.family) &&
-		       !ip_parse(json_string_value(value), &ip) && ip_equal(&ip, &net->ip);
-	len = json_object_get(prefix, "len");
-	return json_is_integer(len) && json_integer_value(len) == net->len &&
-	       !ip_parse(nft_listing_text(prefix, "addr"), &ip) && ip_equal(&ip, &net->ip);
-}
-
 static const char *field_of(const struct policy_decision *decision)
 {
 	return ip_net_is_set(&decision->source.net) ? "saddr" : "daddr";
@@ -78,36 +64,6 @@ static const struct ip_net *net_of(const struct policy_decision *decision)
 static const char *protocol_of(const struct policy_decision *decision)
 {
 	return net_of(decision)->ip.family == IP_V6 ? "ip6" : "ip";
-}
-
-static bool is_match(const json_t *expr, const struct policy_decision *decision)
-{
-	const json_t *match = json_object_get(expr, "match");
-	const json_t *payload = json_object_get(json_object_get(match, "left"), "payload");
-
-	return nft_listing_is(match, "op", "==") &&
-	       nft_listing_is(payload, "protocol", protocol_of(decision)) &&
-	       nft_listing_is(payload, "field", field_of(decision)) &&
-	       is_net(json_object_get(match, "right"), net_of(decision));
-}
-
-/* Whether @rule says what @decision does, and nothing else. */
-static bool says(const json_t *rule, const struct policy_decision *decision)
-{
-	size_t n_match = 0, n_counter = 0, n_accept = 0, n_other = 0, i;
-	json_t *expr;
-
-	json_array_foreach (json_object_get(rule, "expr"), i, expr) {
-		if (is_match(expr, decision))
-			n_match++;
-		else if (json_object_get(expr, "counter"))
-			n_counter++;
-		else if (json_object_get(expr, "accept"))
-			n_accept++;
-		else if (!nft_listing_is_comment(expr))
-			n_other++;
-	}
-	return n_match == 1 && n_counter == 1 && n_accept == 1 && !n_other;
 }
 
 /* ---- our rules in one chain ---- */
@@ -161,7 +117,7 @@ static struct chain_view view_chain(const struct place *place, const json_t *lis
 		if (!is_rule_of(rule, place))
 			continue;
 		if (is_ours(rule)) {
-			if (view.n_ours >= n || !says(rule, &decision[view.n_ours]) ||
+			if (view.n_ours >= n || !nft_listing_says(rule, &decision[view.n_ours]) ||
 			    (!leading && !view.n_ours))
 				view.in_place = false;
 			view.n_ours++;
@@ -256,8 +212,8 @@ static int ensure_once(const struct place *place, const char *object, const stru
 	if (!code)
 		code = nft_listing_read(json, strlen(json), &root, &list, err);
 	if (!code)
-		code = nft_listing_show_comments(list, place->family, place->table, place->chain,
-						 err);
+		code = nft_listing_show_extensions(list, place->family, place->table, place->chain,
+						   err);
 	if (code)
 		return code;
 	commands = plan(place, list, policy);

@@ -8,7 +8,8 @@
  * an administrator's own is not touched: it is named.
  *
  * And what iptables-nft has of ours (FLANNEL-POSTRTG, FLANNEL-FWD, jumps to them, rules with our
- * comments) is removed here when nftables mode takes over, without iptables.
+ * comments or of an old flannel) is removed here when nftables mode takes over, without
+ * iptables.
  */
 #pragma once
 
@@ -42,12 +43,16 @@ int nft_foreign_ensure(enum nft_foreign_chain which, const struct policy *policy
 		       enum nft_foreign_outcome *ret_outcome, struct err *err);
 
 /* From what `nft -j -a list table` prints of iptables-nft's `nat` or `filter` table to the
- * commands that remove all of ours from it, in one transaction; "" for nothing. Pure;
- * caller frees. */
-int nft_foreign_plan_sweep(const char *json, size_t len, char **ret_commands, struct err *err);
+ * commands that remove all of ours from it, in one transaction; "" for nothing. Of rules
+ * without a comment, those that flannel before v0.12 made in POSTROUTING and FORWARD for
+ * what @policy wants, with its very addresses; @policy may be NULL. Pure; caller frees. */
+int nft_foreign_plan_sweep(const char *json, size_t len, const struct policy *policy,
+			   char **ret_commands, struct err *err);
 /* Does that in both tables of @family. Rules with the forward comment in filter FORWARD
- * itself are left to nft_foreign_ensure(), also when iptables has made them. */
-int nft_foreign_sweep(enum ip_family family, bool *ret_changed, struct err *err);
+ * itself are left to nft_foreign_ensure(), also when iptables has made them. *@ret_changed is
+ * set also when one of the tables refuses. */
+int nft_foreign_sweep(enum ip_family family, const struct policy *policy, bool *ret_changed,
+		      struct err *err);
 
 /* The base chains of the forward hook (both families) that drop by policy and are in
  * nobody's hands but an administrator's: "inet filter forward", comma separated, into

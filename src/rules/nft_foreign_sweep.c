@@ -43,9 +43,29 @@ static bool is_swept_table(const json_t *object)
 		nft_listing_is(object, "table", "filter"));
 }
 
+/* Whether flannel before v0.12 made @rule, for what @policy wants. It says nothing of
+ * itself, but somebody else who wants exactly this has it from us. */
+static bool is_old_rule(const json_t *rule, const struct policy *policy)
+{
+	struct policy_decision decision[POLICY_DECISIONS_MAX];
+	bool is_nat = nft_listing_is(rule, "table", "nat");
+	enum ip_family f = nft_listing_is(rule, "family", "ip6") ? IP_V6 : IP_V4;
+	size_t n;
+
+	if (!policy || nft_listing_has_comment(rule) ||
+	    !nft_listing_is(rule, "chain", is_nat ? "POSTROUTING" : "FORWARD"))
+		return false;
+	n = is_nat ? policy_old_masquerade(policy, f, decision)
+		   : policy_forward(policy, f, decision);
+	for (size_t i = 0; i < n; i++)
+		if (nft_listing_says(rule, &decision[i]))
+			return true;
+	return false;
+}
+
 /* Rules in our own chains go with them. In the chain that nft_foreign_plan() keeps, rules
  * with our comment are its business. */
-static bool is_swept_rule(const json_t *rule)
+static bool is_swept_rule(const json_t *rule, const struct policy *policy)
 {
 	const char *chain = nft_listing_text(rule, "chain");
 	bool is_planned = nft_listing_is(rule, "table", "filter") && !strcmp(chain, "FORWARD") &&
@@ -54,11 +74,11 @@ static bool is_swept_rule(const json_t *rule)
 	if (!is_swept_table(rule) || !nft_listing_handle(rule) || !is_nameable(chain) ||
 	    is_our_chain(chain))
 		return false;
-	return is_our_chain(nft_listing_target(rule)) ||
+	return is_our_chain(nft_listing_target(rule)) || is_old_rule(rule, policy) ||
 	       (nft_listing_is_our_comment(nft_listing_text(rule, "comment")) && !is_planned);
 }
 
-static void put_sweep_rules(FILE *out, const json_t *list)
+static void put_sweep_rules(FILE *out, const json_t *list, const struct policy *policy)
 {
 	json_t *object;
 	size_t i;
@@ -66,7 +86,7 @@ static void put_sweep_rules(FILE *out, const json_t *list)
 	json_array_foreach (list, i, object) {
 		const json_t *rule = json_object_get(object, "rule");
 
-		if (is_swept_rule(rule))
+		if (is_swept_rule(rule, policy))
 			(void)fprintf(out, "delete rule %s %s %s handle %" JSON_INTEGER_FORMAT "\n",
 				      nft_listing_text(rule, "family"),
 				      nft_listing_text(rule, "table"),
@@ -90,7 +110,7 @@ static void put_sweep_chains(FILE *out, const json_t *list, const char *verb)
 	}
 }
 
-static char *plan_sweep(const json_t *list)
+static char *plan_sweep(const json_t *list, const struct policy *policy)
 {
 	char *text = NULL;
 	size_t size;
@@ -98,22 +118,22 @@ static char *plan_sweep(const json_t *list)
 
 	if (!out)
 		abort(); /* only for want of memory, as in mem_alloc() */
-
-	put_sweep_rules(out, list);
+	put_sweep_rules(out, list, policy);
 	put_sweep_chains(out, list, "flush");
 	put_sweep_chains(out, list, "delete");
 	(void)fclose(out);
 	return text;
 }
 
-int nft_foreign_plan_sweep(const char *json, size_t len, char **ret_commands, struct err *err)
+int nft_foreign_plan_sweep(const char *json, size_t len, const struct policy *policy,
+			   char **ret_commands, struct err *err)
 {
 	_cleanup_json_ json_t *root = NULL;
 	json_t *list;
 	int code = nft_listing_read(json, len, &root, &list, err);
 
 	if (!code)
-		*ret_commands = plan_sweep(list);
+		*ret_commands = plan_sweep(list, policy);
 	return code;
 }
 
@@ -161,8 +181,8 @@ static int list_swept(const char *family, const struct swept *swept, char **ret_
 	return nft_list_json(object, ret_json, err);
 }
 
-static int sweep_once(const char *family, const struct swept *swept, bool *ret_changed,
-		      struct err *err)
+static int sweep_once(const char *family, const struct swept *swept, const struct policy *policy,
+		      bool *ret_changed, struct err *err)
 {
 	_cleanup_free_ char *json = NULL, *commands = NULL;
 	_cleanup_json_ json_t *root = NULL;
@@ -174,29 +194,32 @@ static int sweep_once(const char *family, const struct swept *swept, bool *ret_c
 	if (!code)
 		code = nft_listing_read(json, strlen(json), &root, &list, err);
 	if (!code)
-		code = nft_listing_show_comments(list, family, swept->table, NULL, err);
+		code = nft_listing_show_extensions(list, family, swept->table, NULL, err);
 	if (code)
 		return code;
-	commands = plan_sweep(list);
+	commands = plan_sweep(list, policy);
 	code = *commands ? nft_run(commands, err) : 0;
 	*ret_changed = *ret_changed || (!code && *commands);
 	return code;
 }
 
-int nft_foreign_sweep(enum ip_family family, bool *ret_changed, struct err *err)
+int nft_foreign_sweep(enum ip_family family, const struct policy *policy, bool *ret_changed,
+		      struct err *err)
 {
 	static const struct swept swept[] = {{"nat", "POSTROUTING"}, {"filter", "FORWARD"}};
 	const char *name = family == IP_V6 ? "ip6" : "ip";
-	bool changed = false;
+	int failed = 0;
 
+	*ret_changed = false;
 	for (size_t i = 0; i < ARRAY_SIZE(swept); i++) {
 		int code = -ENOENT;
+		struct err why;
 
 		for (int j = 0; j < TRIES && code == -ENOENT; j++)
-			code = sweep_once(name, &swept[i], &changed, err);
+			code = sweep_once(name, &swept[i], policy, ret_changed, &why);
 		if (code)
-			return err_wrap(err, code, "table %s %s", name, swept[i].table);
+			failed = err_set(err, code, "table %s %s: %s", name, swept[i].table,
+					 why.text);
 	}
-	*ret_changed = changed;
-	return 0;
+	return failed;
 }

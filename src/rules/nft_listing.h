@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/json.h"
+#include "rules/policy.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -28,7 +29,14 @@ bool nft_listing_is_comment(const json_t *expr);
 
 /* One of the comments in policy.h. */
 bool nft_listing_is_our_comment(const char *comment);
-/* Gives the rules of @list those of our comments that nft could not show, as "comment".
- * @family: "ip", "ip6" (others have no such comments). @chain may be NULL: the table's. */
-int nft_listing_show_comments(json_t *list, const char *family, const char *table,
-			      const char *chain, struct err *err);
+/* Whether @rule has any comment, ours or not, of either kind. */
+bool nft_listing_has_comment(const json_t *rule);
+/* Whether @rule counts, does what @decision says and nothing else, whatever its comment. Of
+ * masquerading, source ports may be fully random or not. */
+bool nft_listing_says(const json_t *rule, const struct policy_decision *decision);
+
+/* Gives the rules of @list what nft could not show of iptables' extensions: those of our
+ * comments, as "comment", and masquerading without more ado, as "masquerade". @family: "ip",
+ * "ip6" (others have no such rules). @chain may be NULL: the table's. */
+int nft_listing_show_extensions(json_t *list, const char *family, const char *table,
+				const char *chain, struct err *err);

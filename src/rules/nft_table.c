@@ -4,7 +4,8 @@
  * Names and hooks are those of flannel (pkg/trafficmngr/nftables), so that its tables are
  * taken over by being replaced. The comparison is one of nft's own words for the table
  * right after we made it with its words for it now: no text of ours has to foretell how
- * nft of some version spells a rule.
+ * nft of some version spells a rule. "Right after" is proven by the kernel's count of
+ * transactions: what somebody changed in between would count as right ever after.
  */
 #include "rules/nft_table.h"
 
@@ -13,6 +14,10 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
+
+/* Somebody else may have a transaction between ours and the listing. */
+#define TRIES 5
 
 static const char *const table_names[IP_FAMILY_COUNT] = {
 	[IP_V4] = "ip flannel-ipv4",
@@ -99,23 +104,44 @@ static int list_table(enum ip_family family, char **ret_text, struct err *err)
 	return nft_list(object, ret_text, err);
 }
 
+/* -EAGAIN: somebody else was there, too. */
+static int install_once(const char *commands, enum ip_family family, char **ret_listing,
+			struct err *err)
+{
+	_cleanup_free_ char *listing = NULL;
+	uint32_t before, after;
+	int code;
+
+	code = nft_get_generation(&before, err);
+	if (!code)
+		code = nft_run(commands, err);
+	if (!code)
+		code = list_table(family, &listing, err);
+	if (code == -ENOENT)
+		code = -EAGAIN; /* removed again */
+	if (!code)
+		code = nft_get_generation(&after, err);
+	if (!code && after != before + 1)
+		code = err_set(err, -EAGAIN, "somebody else keeps changing nftables");
+	if (!code)
+		*ret_listing = TAKE_PTR(listing);
+	return code;
+}
+
 int nft_table_install(const struct policy *policy, enum ip_family family, char **ret_listing,
 		      struct err *err)
 {
 	_cleanup_free_ char *commands = nft_table_render(policy, family);
-	char *listing = NULL;
-	int code;
+	int code = -EAGAIN;
 
-	code = nft_run(commands, err);
-	if (code)
-		return err_wrap(err, code, "table %s", nft_table_name(family));
-	if (strchr(commands, '{')) {
-		code = list_table(family, &listing, err);
-		if (code)
-			return err_wrap(err, code, "listing table %s", nft_table_name(family));
+	if (!strchr(commands, '{')) {
+		code = nft_run(commands, err);
+		if (!code)
+			*ret_listing = NULL;
 	}
-	*ret_listing = listing;
-	return 0;
+	for (int i = 0; i < TRIES && code == -EAGAIN; i++)
+		code = install_once(commands, family, ret_listing, err);
+	return code ? err_wrap(err, code, "table %s", nft_table_name(family)) : 0;
 }
 
 bool nft_table_is_intact(enum ip_family family, const char *listing)

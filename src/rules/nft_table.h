@@ -17,7 +17,8 @@ const char *nft_table_name(enum ip_family family);
 char *nft_table_render(const struct policy *policy, enum ip_family family);
 
 /* Runs that. *@ret_listing is the table as nft lists it then, for nft_table_is_intact(),
- * NULL when there is to be none; caller frees. 0 or -errno with nft's words. */
+ * NULL when there is to be none; caller frees. 0 or -errno with nft's words; -EAGAIN when
+ * others change nftables so busily that nobody can say what it is like. */
 int nft_table_install(const struct policy *policy, enum ip_family family, char **ret_listing,
 		      struct err *err);
 /* Whether the table is as @listing says (NULL: that there is none). */

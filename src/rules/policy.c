@@ -102,6 +102,30 @@ size_t policy_masquerade(const struct policy *policy, enum ip_family family,
 	return list.n;
 }
 
+size_t policy_old_masquerade(const struct policy *policy, enum ip_family family,
+			     struct policy_decision ret_decision[POLICY_DECISIONS_MAX])
+{
+	const struct ip_net *cluster = &policy->network[family], *pods = &policy->subnet[family];
+	struct ip_net group = multicast(family);
+	struct list list = {.decision = ret_decision};
+
+	if (!policy->masquerade || !is_usable(cluster) || !is_usable(pods))
+		return 0;
+	put(&list, (struct policy_decision){.source = in(cluster),
+					    .destination = in(cluster),
+					    .verdict = POLICY_RETURN});
+	put(&list, (struct policy_decision){.source = in(cluster),
+					    .destination = out_of(&group),
+					    .verdict = POLICY_MASQUERADE});
+	put(&list, (struct policy_decision){.source = out_of(cluster),
+					    .destination = in(pods),
+					    .verdict = POLICY_RETURN});
+	put(&list, (struct policy_decision){.source = out_of(cluster),
+					    .destination = in(cluster),
+					    .verdict = POLICY_MASQUERADE});
+	return list.n;
+}
+
 size_t policy_forward(const struct policy *policy, enum ip_family family,
 		      struct policy_decision ret_decision[POLICY_DECISIONS_MAX])
 {
@@ -135,7 +159,7 @@ bool policy_stands_before(const char *chain)
 {
 	/* Docker's isolation drops between its own bridges and nothing else. */
 	static const char *const prefixes[] = {"KUBE-", "cali-", "CILIUM_", "WEAVE-NPC",
-					       "DOCKER-ISOLATION-"};
+					       "DOCKER-ISOLATION"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
 		if (!strncmp(chain, prefixes[i], strlen(prefixes[i])))

@@ -58,6 +58,11 @@ size_t policy_masquerade(const struct policy *policy, enum ip_family family,
 			 struct policy_decision ret_decision[POLICY_DECISIONS_MAX]);
 size_t policy_forward(const struct policy *policy, enum ip_family family,
 		      struct policy_decision ret_decision[POLICY_DECISIONS_MAX]);
+/* What flannel before v0.12 masqueraded by, in rules that bear no comment: only the
+ * addresses tell them. (v0.11, network/iptables.go; MASQUERADE stands for both kinds.) Its
+ * forward decisions were those of today. */
+size_t policy_old_masquerade(const struct policy *policy, enum ip_family family,
+			     struct policy_decision ret_decision[POLICY_DECISIONS_MAX]);
 
 bool policy_equal(const struct policy *a, const struct policy *b);
 

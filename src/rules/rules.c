@@ -21,10 +21,11 @@
 #include "base/mem.h"
 #include "rules/nft_table.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
-#define FAILED_RETRY_MS  5000  /* nftables has refused something */
 #define FULL_CHECK_MS    60000 /* of what is watched anyway */
 #define IPTABLES_PACE_MS 1000  /* between two checks that notifications ask for */
 #define FIGHT_WINDOW_MS  10000
@@ -67,7 +68,12 @@ static void tell(struct rules *r)
 		if (rules_by_iptables(r, f) && !h->keeper.done)
 			return;
 		if (!*problem)
-			problem = rules_by_iptables(r, f) ? h->keeper.problem : h->problem;
+			problem = rules_by_iptables(r, f) ? h->keeper.problem
+				  : rules_wants(r, f)     ? h->problem
+							  : h->leftover;
+		/* Nothing is wanted, and something of ours stays in iptables-legacy. */
+		if (!*problem && !rules_wants(r, f))
+			problem = h->legacy.problem;
 	}
 	if (r->told && !strcmp(r->state, problem))
 		return;
@@ -130,7 +136,7 @@ static void install_table(struct rules *r, enum ip_family f)
 	h->has_table = !nft_table_install(&r->policy, f, &h->listing, &err);
 	(void)snprintf(h->problem, sizeof(h->problem), "%s", h->has_table ? "" : err.text);
 	if (!h->has_table)
-		loop_timer_set_sooner(r->look_timer, FAILED_RETRY_MS);
+		loop_timer_set_sooner(r->look_timer, RULES_FAILED_RETRY_MS);
 }
 
 static void look_at_table(struct rules *r, enum ip_family f)
@@ -150,7 +156,8 @@ static void look_at_table(struct rules *r, enum ip_family f)
 		(void)snprintf(text, sizeof(text), "Restored nftables table %s, changed by %s",
 			       nft_table_name(f), r->culprit);
 		install_table(r, f);
-		rules_log_repair(r, text);
+		if (h->has_table)
+			rules_log_repair(r, text);
 	}
 }
 
@@ -266,10 +273,12 @@ static void look(void *userdata)
 		return;
 	ask_version(r);
 	IP_FOREACH_FAMILY (f) {
-		if (rules_by_iptables(r, f))
+		if (rules_by_iptables(r, f)) {
 			look_at_iptables(r, f);
-		else
+		} else {
 			look_at_table(r, f);
+			r->touched_iptables[f] = false;
+		}
 		r->touched_table[f] = false;
 	}
 	/* Before the variant is known nobody can say what is "elsewhere". */
@@ -281,12 +290,62 @@ static void look(void *userdata)
 
 /* ---- life ---- */
 
+/* The file of the host's iptables-restore, behind all links; 0: there is none. */
+static ino_t find_iptables(void)
+{
+	char path[PATH_MAX];
+	struct stat st;
+
+	for (const char *dir = getenv("PATH"); dir && *dir;) {
+		const size_t len = strcspn(dir, ":");
+
+		(void)snprintf(path, sizeof(path), "%.*s/iptables-restore", (int)len, dir);
+		if (len && !stat(path, &st))
+			return st.st_ino;
+		dir += len + (dir[len] == ':');
+	}
+	return 0;
+}
+
+/* Nothing is known to be as wanted. */
+static void begin(struct rules *r)
+{
+	r->full_check_ms = loop_now_ms();
+	r->default_variant = DEFAULT_UNKNOWN;
+	iptables_version_free(TAKE_PTR(r->asking));
+	r->iptables_file = find_iptables();
+	IP_FOREACH_FAMILY (f) {
+		struct home *h = &r->home[f];
+
+		h->has_table = h->taken_over = false;
+		rules_stop_keeper(&h->legacy); /* look() begins it again */
+		if (rules_by_iptables(r, f))
+			rules_start_keeper(r, &h->keeper, &r->policy);
+	}
+	rules_touch_all(r);
+	loop_timer_set(r->resync_timer, r->resync_ms);
+	look(r);
+}
+
+/* The administrator has chosen the other variant (update-alternatives), or installed one. */
+static void begin_with_another_iptables(struct rules *r)
+{
+	log_info("The host's iptables is another program now: beginning anew with it");
+	IP_FOREACH_FAMILY (f)
+		rules_stop_keeper(&r->home[f].keeper);
+	begin(r);
+}
+
 static void on_resync(void *userdata)
 {
 	struct rules *r = userdata;
 	int64_t now = loop_now_ms();
 	bool full = now - r->full_check_ms >= FULL_CHECK_MS;
 
+	if (rules_any_by_iptables(r) && find_iptables() != r->iptables_file) {
+		begin_with_another_iptables(r);
+		return;
+	}
 	loop_timer_set(r->resync_timer, r->resync_ms);
 	if (full) {
 		r->full_check_ms = now;
@@ -348,19 +407,7 @@ void rules_want(struct rules *r, const struct policy *policy, bool nftables)
 	r->has_want = true;
 	r->policy = *policy;
 	r->nftables = nftables;
-	r->full_check_ms = loop_now_ms();
-	r->default_variant = DEFAULT_UNKNOWN; /* the host's iptables may be another by now */
-	IP_FOREACH_FAMILY (f) {
-		struct home *h = &r->home[f];
-
-		h->has_table = h->cleared = false;
-		rules_stop_keeper(&h->legacy); /* look() begins it again */
-		if (rules_by_iptables(r, f))
-			rules_start_keeper(r, &h->keeper, policy);
-	}
-	rules_touch_all(r);
-	loop_timer_set(r->resync_timer, r->resync_ms);
-	look(r);
+	begin(r);
 }
 
 void rules_check(struct rules *r)

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "rules/nft.h"
 #include "rules/nft_table.h"
 
 #include <stdio.h>
@@ -59,12 +60,16 @@ static void look_at_foreign(struct rules *r, enum nft_foreign_chain which)
 		if (outcome == NFT_FOREIGN_CHANGED)
 			log_foreign(r, which, wanted);
 		r->foreign[which] = wanted && outcome != NFT_FOREIGN_ABSENT;
-	} else if (wanted) {
+		return;
+	}
+	/* Whatever is touched next, this is tried again with it. */
+	r->touched_foreign[which] = true;
+	loop_timer_set_sooner(r->look_timer, RULES_FAILED_RETRY_MS);
+	if (wanted)
 		(void)snprintf(r->refused, sizeof(r->refused),
 			       "nftables chain %s may drop packets of pods, and refuses our rules: "
 			       "%.300s",
 			       nft_foreign_name(which), err.text);
-	}
 }
 
 static void look_at_all_foreign(struct rules *r)
@@ -107,39 +112,71 @@ static void look_at_legacy(struct rules *r, enum ip_family f)
 	rules_start_keeper(r, k, rules_wants(r, f) && r->policy.forward ? &forward : NULL);
 }
 
+/* What could not be removed is told to those who want nothing else. A kernel without
+ * nftables has nothing of ours. */
+static void note_leftover(struct home *h, const char *what, const struct err *err)
+{
+	_cleanup_free_ char *tables = NULL;
+
+	log_debug(1, "Removing %s: %s", what, err->text);
+	if (!nft_list("tables", &tables, NULL))
+		(void)snprintf(h->leftover, sizeof(h->leftover), "%s is still there: %.300s", what,
+			       err->text);
+}
+
 static void drop_table(struct rules *r, enum ip_family f)
 {
 	struct home *h = &r->home[f];
 	bool removed = false;
 	struct err err;
+	char what[64];
 
 	free(h->listing);
 	h->listing = NULL;
 	h->has_table = false;
+	(void)snprintf(what, sizeof(what), "nftables table %s", nft_table_name(f));
 	if (nft_table_remove(f, &removed, &err))
-		log_debug(1, "Removing nftables table %s: %s", nft_table_name(f), err.text);
+		note_leftover(h, what, &err);
 	else if (removed)
 		rules_log_removal(r, "nftables table", nft_table_name(f));
 }
 
-static void clear_elsewhere(struct rules *r, enum ip_family f)
+/* Rules that bear no sign of their maker are taken for an old flannel's once, when we come. */
+static void sweep(struct rules *r, enum ip_family f)
 {
 	struct home *h = &r->home[f];
 	bool changed = false;
 	struct err err;
 
-	if (h->cleared)
+	if (nft_foreign_sweep(f, h->taken_over ? NULL : &r->policy, &changed, &err))
+		note_leftover(h, "what iptables has of our rules in nftables", &err);
+	else
+		h->taken_over = true;
+	if (changed)
+		rules_log_removal(r, "our rules from iptables,", ip_family_name(f));
+}
+
+/* Whether the accept rules of iptables mode are still the only ones in FORWARD. */
+static bool is_needed(const struct rules *r, enum ip_family f)
+{
+	enum nft_foreign_chain which = f == IP_V6 ? NFT_FOREIGN_IP6TABLES : NFT_FOREIGN_IPTABLES;
+	bool ours;
+
+	return belongs_into(r, which, &ours) && ours && r->touched_foreign[which];
+}
+
+static void clear_elsewhere(struct rules *r, enum ip_family f)
+{
+	struct home *h = &r->home[f];
+
+	if (h->cleared || is_needed(r, f))
 		return;
 	h->cleared = true;
+	*h->leftover = '\0';
 	if (rules_by_iptables(r, f) || !rules_wants(r, f))
 		drop_table(r, f);
-	if (rules_by_iptables(r, f) && r->default_variant == DEFAULT_IS_NFT)
-		return;
-	if (nft_foreign_sweep(f, &changed, &err))
-		log_debug(1, "Clearing iptables rules in nftables, %s: %s", ip_family_name(f),
-			  err.text);
-	else if (changed)
-		rules_log_removal(r, "our rules from iptables,", ip_family_name(f));
+	if (!rules_by_iptables(r, f) || r->default_variant != DEFAULT_IS_NFT)
+		sweep(r, f);
 }
 
 void rules_look_elsewhere(struct rules *r)

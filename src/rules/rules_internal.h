@@ -11,9 +11,12 @@
 #include "rules/rules.h"
 
 #include <stdint.h>
+#include <sys/types.h>
 
 /* Between two repairs, when somebody undoes them again and again. */
 #define RULES_FIGHT_PACE_MS 1000
+/* nftables has refused something. */
+#define RULES_FAILED_RETRY_MS 5000
 
 enum default_variant { DEFAULT_UNKNOWN, DEFAULT_IS_NFT, DEFAULT_IS_LEGACY };
 
@@ -33,7 +36,9 @@ struct home {
 	char *listing; /* our table as nft lists it; NULL: none */
 	bool has_table;
 	char problem[ERR_TEXT_MAX];
-	bool cleared; /* elsewhere */
+	bool cleared;                /* elsewhere, since everything was touched */
+	bool taken_over;             /* from an old flannel */
+	char leftover[ERR_TEXT_MAX]; /* what could not be cleared; "": nothing */
 	struct keeper keeper, legacy;
 };
 
@@ -48,12 +53,14 @@ struct rules {
 	bool foreign[NFT_FOREIGN_COUNT]; /* our rules are there */
 	enum default_variant default_variant;
 	struct iptables_version *asking; /* for it */
+	ino_t iptables_file;             /* what `iptables-restore` was then; 0: nothing */
 
 	struct netlink *monitor;
 	struct event *monitor_event;
 	struct event *look_timer;
 	struct event *resync_timer;
-	/* What notifications have touched since the last look. */
+	/* What notifications have touched since the last look, and chains of others that
+	 * have refused our rules. */
 	bool touched_table[IP_FAMILY_COUNT], touched_iptables[IP_FAMILY_COUNT];
 	bool touched_foreign[NFT_FOREIGN_COUNT], touched_hooks;
 	bool touched; /* any of these in the transaction that is being read */

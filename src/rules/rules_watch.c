@@ -78,8 +78,10 @@ static void on_message(const struct nlmsghdr *msg, void *userdata)
 
 void rules_touch_all(struct rules *r)
 {
-	IP_FOREACH_FAMILY (f)
+	IP_FOREACH_FAMILY (f) {
 		r->touched_table[f] = r->touched_iptables[f] = true;
+		r->home[f].cleared = false;
+	}
 	for (int i = 0; i < NFT_FOREIGN_COUNT; i++)
 		r->touched_foreign[i] = true;
 	r->touched_hooks = true;

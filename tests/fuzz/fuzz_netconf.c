@@ -83,6 +83,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		memcpy(text, data, size);
 	if (netconf_parse(text, size, "fuzz", &conf, &err) == 0) {
 		check_conf(&conf, size * 0x9e3779b97f4a7c15);
+		assert((netconf_idle_keep(&conf, unknown, sizeof(unknown)) == IP_NONE) ==
+		       (*unknown == '\0'));
 		netconf_done(&conf);
 	} else {
 		assert(*err.text);

@@ -86,7 +86,9 @@ static void try_ruleset(const struct nlmsghdr *msg)
 	char comment[NFT_RULE_COMMENT_MAX];
 	struct nft_change change;
 	uint64_t handle;
+	uint32_t flags;
 
+	(void)nft_rule_parse_masquerade(msg, &handle, &flags);
 	if (!nft_change_parse(msg, &change)) {
 		assert(change.kind < NFT_EVENT_KIND_COUNT);
 		/* Inside the message, whole. */

@@ -21,10 +21,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct policy make_policy(void)
 {
-	struct policy policy = {.forward = true};
+	struct policy policy = {.forward = true, .masquerade = true};
 
 	(void)ip_net_parse("10.5.0.0/16", &policy.network[IP_V4]);
+	(void)ip_net_parse("10.5.1.0/24", &policy.subnet[IP_V4]);
 	(void)ip_net_parse("fc00:5::/48", &policy.network[IP_V6]);
+	(void)ip_net_parse("fc00:5:0:1::/64", &policy.subnet[IP_V6]);
 	return policy;
 }
 
@@ -190,15 +192,15 @@ static void try_plan(enum nft_foreign_chain which, json_t *root, const struct po
 	assert(!*more);
 }
 
-static void try_sweep(json_t *root)
+static void try_sweep(json_t *root, const struct policy *policy)
 {
 	_cleanup_free_ char *before = dump(root), *after = NULL, *commands = NULL, *more = NULL;
 	_cleanup_json_ json_t *copy = json_deep_copy(root);
 
-	assert(!nft_foreign_plan_sweep(before, strlen(before), &commands, NULL));
+	assert(!nft_foreign_plan_sweep(before, strlen(before), policy, &commands, NULL));
 	carry_out_all(json_object_get(copy, "nftables"), commands, NULL);
 	after = dump(copy);
-	assert(!nft_foreign_plan_sweep(after, strlen(after), &more, NULL));
+	assert(!nft_foreign_plan_sweep(after, strlen(after), policy, &more, NULL));
 	assert(!*more);
 }
 
@@ -211,7 +213,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (nft_foreign_parse_blockers((const char *)data, size, text, sizeof(text)))
 		assert(*text && strnlen(text, sizeof(text)) < sizeof(text) && !strchr(text, '\n'));
-	if (nft_foreign_plan_sweep((const char *)data, size, &sweep, NULL))
+	if (nft_foreign_plan_sweep((const char *)data, size, &policy, &sweep, NULL))
 		return 0;
 	assert(!json_parse_object((const char *)data, size, "input", &root, NULL));
 	if (has_handle_twice(json_object_get(root, "nftables")))
@@ -220,6 +222,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		try_plan((enum nft_foreign_chain)i, root, &policy);
 		try_plan((enum nft_foreign_chain)i, root, NULL);
 	}
-	try_sweep(root);
+	try_sweep(root, &policy);
+	try_sweep(root, NULL);
 	return 0;
 }

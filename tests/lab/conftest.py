@@ -191,6 +191,7 @@ def pytest_runtest_makereport(item, call):
                 for member in _lab.etcd_members
                 if member.log_text()
             ]
+            report.sections += [("API server", kube.story()) for kube in _lab.kubes]
 
 
 def _show(item, lab):

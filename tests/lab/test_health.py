@@ -5,7 +5,9 @@
     -+------+- sw1
 """
 
+import os
 import signal
+import subprocess
 
 import pytest
 
@@ -19,20 +21,33 @@ CONFIG = {"Network": "10.5.0.0/16", "SubnetMin": "10.5.128.0",
           "Backend": {"Type": "vxlan"}}
 
 
+def read(path):
+    with open(path, encoding="utf-8") as f:
+        return f.read()
+
+
 def test_before_and_after_the_config_is_there(make_topo):
     topo = make_topo(1)
     h1 = topo["h1"]
     h1.allow_log("W", "config")
     h1.start_flanneld(wait=False)
     wait_until(lambda: h1.get("/healthz")[1].strip() == "flanneld is running", 1)
-    status, body = h1.wait_readyz(503, "config")
+    code, body = h1.wait_readyz(503, "config")
     assert topo.store.file("config") in body, body
     assert "READY=1" not in h1._read_states()
     assert any(s.startswith("STATUS=") for s in h1.states), h1.states
     h1.wait_log("config")
     assert h1.read_subnet_env() is None
+    status = os.path.join(os.path.dirname(h1.subnet_file), "status")
+    assert topo.store.file("config") in wait_until(lambda: read(status))
     topo.store.write_config(CONFIG)
     h1.wait_ready()
+    wait_until(lambda: read(status) == "ready\n")
+    # Who wrote it lives, says the lock; and no longer.
+    assert subprocess.run(["flock", "-n", "-s", status, "true"]).returncode == 1
+    h1.stop_flanneld()
+    assert subprocess.run(["flock", "-n", "-s", status, "true"]).returncode == 0
+    h1.start_flanneld()
     assert h1.wait_readyz(200)[1].strip() == "flanneld is ready"
     assert h1.get("/healthz")[1].strip() == "flanneld is running"
 
@@ -114,3 +129,26 @@ def test_sigint_is_sigterm(make_topo):
     process.send_signal(signal.SIGINT)
     assert process.wait(5) == 0
     assert h1.overlay() == before
+
+
+def test_a_subnet_file_that_is_right_again(make_topo):
+    """It could not be written for a while, and then need not be."""
+    topo = make_topo(1)
+    topo.allow_log("W", ".")
+    topo.start({"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}})
+    h1 = topo["h1"]
+    directory = os.path.join(h1.dir, "files")
+    h1.stop_flanneld()
+    h1.subnet_file = os.path.join(directory, "subnet.env")
+    h1.start_flanneld()
+    h1.wait_readyz(200)
+    os.rename(directory, directory + ".away")
+    with open(directory, "w", encoding="ascii"):
+        pass
+    h1.ip("link set eth0 mtu 1400")
+    h1.wait_readyz(503, "missing subnet file")
+    h1.ip("link set eth0 mtu 1500")
+    wait_until(lambda: h1.ip_json("link", "show", "flannel.1")[0]["mtu"] == 1450)
+    os.unlink(directory)
+    os.rename(directory + ".away", directory)
+    h1.wait_readyz(200, timeout=10)

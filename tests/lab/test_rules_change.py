@@ -95,8 +95,6 @@ def only(keeper, mode):
 
 @pytest.mark.parametrize("layout", ["iptables", "v0.11", "nftables"])
 def test_takeover_from_flannel(keeper, layout):
-    if layout == "v0.11" and keeper.mode == NFTABLES:
-        pytest.skip("docs/rules.md: rules without a comment stay in nftables mode")
     want = keeper.everything()
     keeper.h1.stop_flanneld()
     keeper.lay(keeper.h1)
@@ -113,6 +111,46 @@ def test_takeover_from_flannel(keeper, layout):
         wait_equal(keeper.everything, want, 5)
     faultless(answers)
     keeper.check_flows()
+
+
+class Either:
+    """Tools for one variant, and a PATH for flanneld where the variant can be changed."""
+
+    def __init__(self, lab):
+        self.dir = os.path.join(lab.dir, "bin-either")
+        os.mkdir(self.dir)
+        self.tools = Tools(lab, NFT)
+        self.tools.env = {**self.tools.env, "PATH": f"{self.dir}:{os.environ['PATH']}"}
+        self.choose(NFT)
+
+    def choose(self, variant):
+        """As update-alternatives does it."""
+        for name in os.listdir(self.tools.dir):
+            new = os.path.join(self.dir, "new")
+            os.symlink(f"/usr/sbin/xtables-{variant}-multi", new)
+            os.rename(new, os.path.join(self.dir, name))
+
+
+def test_another_variant_of_iptables_live(lab, make_topo):
+    """Beside Docker on iptables-nft, whose FORWARD drops."""
+    either = Either(lab)
+    keeper = Keeper(lab, make_topo, NFT, tools=either.tools).start()
+
+    def masquerade_in():
+        return {place.split()[0] for place in keeper.ours() if "FLANNEL-POSTRTG" in place}
+
+    for host in keeper.site.topo:
+        host.allow_log("W", "Restored")  # a check amid the change finds half of each
+    first = keeper.everything()
+    with keeper.probes() as answers:
+        either.choose(LEGACY)
+        wait_equal(masquerade_in, {"legacy4", "legacy6"}, 5)
+        either.choose(NFT)
+        wait_equal(masquerade_in, {"nft4", "nft6"}, 5)
+    faultless(answers)
+    wait_equal(lambda: {k: v for k, v in keeper.everything().items() if "legacy" not in k},
+               first, 5)
+    keeper.close()
 
 
 def test_another_subnet(keeper):

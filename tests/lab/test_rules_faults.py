@@ -174,6 +174,27 @@ def test_a_restore_that_hangs_holds_up_nothing_else(make):
                "the child has gone with the daemon")
 
 
+def test_a_warning_is_no_end_of_the_wait(make):
+    """Ready, and pods, come when the rules are in force; not when something else is known or
+    has changed."""
+    keeper = make(NFT)
+    h1, wrapped = keeper.h1, Wrapped(keeper)
+    h1.allow_log("W", "drops forwarded packets by policy")
+    h1.run("nft", "add table inet strict; add chain inet strict f "
+           "{ type filter hook forward priority 7; policy drop; }")
+    wrapped.told(f"while [ -e {wrapped.order} ]; do sleep 0.05; done")
+    start(keeper, env=wrapped.env, wait=False)
+    h1.wait_log("drops forwarded packets by policy")
+    h1.ip("link set eth0 mtu 1400")
+    wait_until(lambda: h1.overlay()["devices"]["flannel.1"]["mtu"] == 1350)
+    stays(lambda: h1.get("/readyz")[0] == 503 and not os.path.exists(h1.subnet_file), 0.5)
+    assert "missing rules: waiting" in h1.get("/readyz")[1]
+    wrapped.told(None)
+    h1.wait_ready()
+    assert in_force(keeper)
+    h1.wait_readyz(200, "by policy")
+
+
 def test_another_holds_the_lock_of_iptables_legacy(make):
     keeper = make(LEGACY)
     h1 = keeper.h1
@@ -329,6 +350,65 @@ def test_cleanup_removes_ours_and_nothing_else(make, mode):
     assert again.code == 0 and "Removed" not in again.text and "Nothing" in again.text
     assert cleanup(keeper, "--cleanup-files").code == 0
     assert not os.path.exists(h1.subnet_file)
+    assert not os.path.exists(os.path.join(os.path.dirname(h1.subnet_file), "status"))
+
+
+def test_cleanup_that_cannot_tell_whether_it_is_alone(make):
+    keeper = make(NFTABLES)
+    h1 = keeper.h1
+    start(keeper)
+    before = keeper.ours()
+    done = h1.run_flanneld("--cleanup", env=keeper.tools.env, timeout=15,
+                           wrap=mounted("mount -t tmpfs none /proc"))
+    assert done.code == 1 and "cannot tell" in done.text, done.text
+    assert keeper.ours() == before
+
+
+def test_cleanup_of_much(make):
+    """More than one answer of the kernel holds, and all of it goes at once."""
+    keeper = make(NFTABLES)
+    h1 = keeper.h1
+    batch = [f"link add d{i} type bridge" for i in range(60)]
+    batch += [f"link set d{i} alias 'weft {i}'" for i in range(60)]
+    batch += [f"route add 10.{i >> 8}.{i & 255}.0/24 via 192.168.64.254 proto 87"
+              for i in range(600)]
+    h1.ip(*batch)
+    h1.ip(*[f"route add fc00:{i:x}::/32 dev eth0 proto 87" for i in range(600)], tool="ip -6")
+    done = cleanup(keeper)
+    assert done.code == 0 and not done.lines("E"), done.text[-2000:]
+    assert not [e for e in h1.ip_json("link") if e["ifname"].startswith("d")]
+    assert not h1.ip_json("route", "show", "proto", 87)
+    assert not h1.ip_json("-6", "route", "show", "proto", 87)
+    assert len([x for x in done.lines("I") if "Removed" in x]) == 1260
+
+
+def test_cleanup_says_what_it_did_to_files(make):
+    keeper = make(NFTABLES)
+    h1 = keeper.h1
+    nowhere = os.path.join(h1.dir, "nowhere")
+    with open(nowhere, "w", encoding="ascii"):
+        pass
+    done = cleanup(keeper, "--cleanup-files", f"--subnet-file={nowhere}/subnet.env")
+    assert done.code == 0 and "Removed" not in done.text, done.text
+    os.makedirs(os.path.join(h1.dir, "full", "subnet.env"))
+    done = cleanup(keeper, "--cleanup-files", f"--subnet-file={h1.dir}/full/subnet.env")
+    assert done.code == 1 and "full/subnet.env failed" in done.text, done.text
+
+
+def test_cleanup_that_fails_in_iptables_legacy(make):
+    keeper = make(LEGACY)
+    h1, wrapped = keeper.h1, Wrapped(keeper)
+    start(keeper, env=wrapped.env)
+    h1.stop_flanneld()
+    name = os.path.join(wrapped.dir, "iptables-legacy-restore")
+    with open(name, "w", encoding="ascii") as f:
+        f.write("#!/bin/sh\necho 'no memory today' >&2\nexit 4\n")
+    os.chmod(name, 0o755)
+    done = h1.run_flanneld("--cleanup", env=wrapped.env, timeout=15)
+    assert done.code == 1 and "no memory today" in done.text, done.text
+    os.unlink(name)
+    done = h1.run_flanneld("--cleanup", env=wrapped.env, timeout=15)
+    assert done.code == 0 and nothing_of_ours(keeper), done.text
 
 
 # -- two on one host -------------------------------------------------------------------

@@ -237,6 +237,24 @@ def test_output_that_is_no_plain_file(mk):
     assert link.is_symlink()
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_output_that_is_mounted_alone(mk, read_only):
+    """As into a container: it cannot be replaced, and maybe nothing put beside it."""
+    place = mk.dir / "place"
+    place.mkdir()
+    (place / "out").touch()
+    script = (f"mount --bind {place} {place} && mount --bind '{mk.out}' {place}/out && "
+              + (f"mount -o remount,bind,ro {place} && " if read_only else "") + 'exec "$@"')
+    mk.shell = ["unshare", "-m", "sh", "-c", script, "sh",
+                *[shutil.which(mk.shell[0], path=mk.path), *mk.shell[1:]]]
+    mk.file.write_text(FILE)
+    done = subprocess.run(mk.argv("-c", out=place / "out"), capture_output=True, text=True,
+                          check=False, timeout=20)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert mk.out.read_text() == combined(OURS)
+    assert [p.name for p in place.iterdir()] == ["out"]
+
+
 def test_ended_while_it_writes(mk):
     """SIGTERM leaves the old file and no other."""
     if mk.within_busybox:

@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -133,6 +134,22 @@ static void test_endings(void **state)
 	}
 }
 
+/* Whoever starts the daemon may have blocked SIGCHLD, and a mask is inherited. */
+static void test_blocked_signal(void **state)
+{
+	struct run run;
+	sigset_t set;
+
+	(void)state;
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGCHLD);
+	assert_int_equal(sigprocmask(SIG_BLOCK, &set, NULL), 0);
+	run = run_child(ARGS("sh", "-c", "exit 3"), NULL, 3000);
+	(void)sigprocmask(SIG_UNBLOCK, &set, NULL);
+	assert_int_equal(run.end.exit_code, 3);
+	assert_false(run.end.timed_out);
+}
+
 static void test_missing(void **state)
 {
 	struct run run = {.loop = loop_new()};
@@ -151,12 +168,23 @@ static void test_missing(void **state)
 static void test_search(void **state)
 {
 	_cleanup_free_ char *path = mem_strdup(getenv("PATH"));
-	struct run run;
+	char directory[] = "/tmp/weft-child-XXXXXX", place[64];
+	struct run run, refused = {.loop = loop_new()};
 
 	(void)state;
 	assert_int_equal(setenv("PATH", "/nowhere:", 1), 0);
 	run = run_child(ARGS("cat"), "x\n", 20000);
 	assert_int_equal(run.n_lines, 1);
+	/* Nor is a directory a program, which "may be executed" as well. */
+	assert_non_null(mkdtemp(directory));
+	(void)snprintf(place, sizeof(place), "%s/cat", directory);
+	assert_int_equal(mkdir(place, 0755), 0);
+	assert_int_equal(setenv("PATH", directory, 1), 0);
+	run = run_child(ARGS("cat"), "x\n", 20000);
+	assert_int_equal(run.n_lines, 1);
+	assert_int_equal(start(&refused, (const char *const[]){place, NULL}, NULL, 1000), -EACCES);
+	loop_free(refused.loop);
+	assert_int_equal(rmdir(place) | rmdir(directory), 0);
 	assert_int_equal(unsetenv("PATH"), 0);
 	run = run_child(ARGS("cat"), "x\n", 20000);
 	assert_int_equal(run.n_lines, 1);
@@ -379,17 +407,12 @@ static void test_descriptors(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_endings),
-		cmocka_unit_test(test_missing),
-		cmocka_unit_test(test_search),
-		cmocka_unit_test(test_much_output),
-		cmocka_unit_test(test_long_line),
-		cmocka_unit_test(test_much_input),
-		cmocka_unit_test(test_timeout),
-		cmocka_unit_test(test_grandchild),
-		cmocka_unit_test(test_freed_while_running),
-		cmocka_unit_test(test_several),
-		cmocka_unit_test(test_descriptors),
+		cmocka_unit_test(test_endings),     cmocka_unit_test(test_blocked_signal),
+		cmocka_unit_test(test_missing),     cmocka_unit_test(test_search),
+		cmocka_unit_test(test_much_output), cmocka_unit_test(test_long_line),
+		cmocka_unit_test(test_much_input),  cmocka_unit_test(test_timeout),
+		cmocka_unit_test(test_grandchild),  cmocka_unit_test(test_freed_while_running),
+		cmocka_unit_test(test_several),     cmocka_unit_test(test_descriptors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

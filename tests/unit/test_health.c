@@ -8,8 +8,12 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <fcntl.h>
+#include <libgen.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 static const struct ip localhost = {.family = IP_V4, .b = {127, 0, 0, 1}};
@@ -213,6 +217,82 @@ static void test_systemd_hears_what_is_missing(void **state)
 	assert_string_equal(told(), "STATUS=datastore: slow");
 }
 
+static const char *read_file(const char *path)
+{
+	static char text[1024];
+	FILE *f = fopen(path, "r");
+	size_t n;
+
+	if (!f)
+		return NULL;
+	n = fread(text, 1, sizeof(text) - 1, f);
+	(void)fclose(f);
+	text[n] = '\0';
+	return text;
+}
+
+static bool is_held(const char *path)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	return flock(fd, LOCK_SH | LOCK_NB) && errno == EWOULDBLOCK;
+}
+
+static void test_file(void **state)
+{
+	char dir[] = "/tmp/weft-health-XXXXXX", subnet[64], path[64];
+	struct health *other = NULL;
+	struct stat st;
+	struct err err;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	(void)snprintf(subnet, sizeof(subnet), "%s/run/subnet.env", dir);
+	(void)snprintf(path, sizeof(path), "%s/run/status", dir);
+	good_but(HEALTH_LEASE);
+	assert_null(read_file(path));
+	health_missing(health, HEALTH_LEASE, "no subnet of 10.5.0.0/16 is free for this node");
+	health_keep_file(health, subnet);
+	assert_string_equal(read_file(path),
+			    "lease: no subnet of 10.5.0.0/16 is free for this node\n");
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0644);
+	assert_true(is_held(path));
+	/* A second one leaves it alone. */
+	assert_int_equal(health_new(loop, &localhost, 0, &other, &err), 0);
+	health_keep_file(other, subnet);
+	health_missing(other, HEALTH_STORE, "this is not for your eyes");
+	assert_memory_equal(read_file(path), "lease: ", 7);
+	/* The shorter line leaves nothing of the longer one. */
+	health_good(health, HEALTH_LEASE);
+	assert_string_equal(read_file(path), "ready\n");
+	/* Removed by somebody: made again with the next line. */
+	assert_int_equal(unlink(path), 0);
+	health_degraded(health, HEALTH_RULES, "a\nb");
+	assert_string_equal(read_file(path), "rules: a b\n");
+	/* The first one gone, its last line stays, and is history. */
+	health_free(health);
+	health = other;
+	assert_false(is_held(path));
+	assert_string_equal(read_file(path), "rules: a b\n");
+	health_missing(health, HEALTH_STORE, "now it is");
+	assert_string_equal(read_file(path), "datastore: now it is\n");
+	assert_true(is_held(path));
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(rmdir(dirname(subnet)), 0);
+	assert_int_equal(rmdir(dir), 0);
+}
+
+/* Nothing depends on it. */
+static void test_no_file(void **state)
+{
+	(void)state;
+	health_keep_file(health, "/proc/nowhere/subnet.env");
+	good_but(HEALTH_PART_COUNT);
+	expect("/readyz", "200", "flanneld is ready\n");
+}
+
 static void test_ports(void **state)
 {
 	struct health *other = NULL;
@@ -237,6 +317,8 @@ int main(void)
 		TEST(test_long_reasons),
 		TEST(test_systemd),
 		TEST(test_systemd_hears_what_is_missing),
+		TEST(test_file),
+		TEST(test_no_file),
 		TEST(test_ports),
 	};
 

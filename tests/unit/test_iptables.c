@@ -349,6 +349,12 @@ static void go_among_others(enum iptables_variant variant, enum ip_family family
 	assert_int_equal(check(&f), IPTABLES_REPAIRED);
 	change_world(&f, "$T -D FORWARD -p tcp -j DROP");
 	assert_int_equal(check(&f), IPTABLES_REPAIRED);
+	/* Calico's felix wants to be first, and would come back again and again. */
+	change_world(&f, "$T -t nat -N cali-POSTROUTING; "
+			 "$T -t nat -I POSTROUTING -j cali-POSTROUTING");
+	assert_int_equal(check(&f), IPTABLES_INTACT);
+	change_world(&f, "$T -t nat -D POSTROUTING -j cali-POSTROUTING; "
+			 "$T -t nat -X cali-POSTROUTING");
 
 	/* All of ours goes, and nothing else. */
 	n_restores();
@@ -770,6 +776,63 @@ static void test_legacy_in_use(void **state)
 	tear_down(&f);
 }
 
+/* An iptables that is older than --random-fully. */
+static void test_no_random_ports(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	set_up(&f, IPTABLES_LEGACY, IP_V4);
+	do_first("cat >$D/in; if grep -q random-fully $D/in; then "
+		 "echo \"$0 v1.6.1: unknown option \\\"--random-fully\\\"\" >&2; "
+		 "echo 'Error occurred at line: 9' >&2; exit 2; fi; exec <$D/in");
+	assert_int_equal(want(&f, &f.policy), IPTABLES_APPLIED);
+	assert_int_equal(n_restores(), 2);
+	run_shell("iptables-legacy-save -t nat | grep -c 'MASQUERADE$' | grep -qx 2");
+	assert_int_equal(check(&f), IPTABLES_INTACT);
+	run_shell("iptables-legacy -t nat -F FLANNEL-POSTRTG");
+	assert_int_equal(check(&f), IPTABLES_REPAIRED);
+	assert_int_equal(n_restores(), 1);
+	tear_down(&f);
+}
+
+/* A table of which iptables-nft-save says nothing is not taken for an empty one: the jump
+ * would come once more at each check. */
+static void test_words_of_nft(void **state)
+{
+	static const char vmap[] = "nft insert rule ip filter FORWARD ct state vmap "
+				   "'{ established : accept }'";
+	_cleanup_free_ char *before = NULL, *after = NULL;
+	struct fixture f;
+
+	(void)state;
+	set_up(&f, IPTABLES_NFT, IP_V4);
+	run_shell("iptables-nft -P FORWARD DROP; %s", vmap);
+	n_restores();
+	before = output_of("nft -s list table ip filter");
+	/* nat can be listed, and gets what belongs there. */
+	assert_int_equal(want(&f, &f.policy), IPTABLES_FAILED);
+	assert_int_equal(n_restores(), 1);
+	assert_non_null(
+		strstr(f.text, "iptables-nft-save: it cannot list table filter, in which "));
+	assert_non_null(strstr(f.text, "EnableNFTables"));
+	assert_int_equal(check(&f), IPTABLES_FAILED);
+	assert_int_equal(n_restores(), 0);
+	after = output_of("nft -s list table ip filter");
+	assert_string_equal(after, before);
+	run_shell("iptables-nft-save -t nat | grep -q -- '-A POSTROUTING .* FLANNEL-POSTRTG'");
+
+	run_shell("nft delete rule ip filter FORWARD handle "
+		  "$(nft -a list chain ip filter FORWARD | sed -n 's/.*vmap.*handle //p')");
+	run_shell("iptables-nft -P FORWARD ACCEPT");
+	assert_int_equal(check(&f), IPTABLES_APPLIED);
+	assert_canonical(&f);
+	run_shell("%s", vmap);
+	assert_int_equal(check(&f), IPTABLES_FAILED);
+	assert_int_equal(n_restores(), 1);
+	tear_down(&f);
+}
+
 /* Last: from then on this process sees none of the system's programs. */
 static void test_not_installed(void **state)
 {
@@ -836,6 +899,8 @@ int main(void)
 		cmocka_unit_test(test_freed_when_done),
 		cmocka_unit_test(test_version),
 		cmocka_unit_test(test_legacy_in_use),
+		cmocka_unit_test(test_no_random_ports),
+		cmocka_unit_test(test_words_of_nft),
 		cmocka_unit_test(test_not_installed),
 	};
 	int n_failed;

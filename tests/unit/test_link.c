@@ -7,9 +7,10 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/if.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
-#include <net/if.h>
+#include <linux/veth.h>
 #include <stdio.h>
 
 static char buf[NETLINK_MESSAGE_MAX] __attribute__((aligned(8)));
@@ -163,6 +164,106 @@ static void test_queries(void **state)
 	assert_int_equal(msg->nlmsg_type, RTM_GETLINK);
 }
 
+static void test_create_bridge(void **state)
+{
+	const struct nlmsghdr *msg = link_put_create_bridge(clean(), "cni0", 1450);
+	struct link got;
+
+	(void)state;
+	assert_int_equal(link_parse(msg, &got), 0);
+	assert_string_equal(got.name, "cni0");
+	assert_string_equal(got.kind, "bridge");
+	assert_int_equal(got.mtu, 1450);
+	assert_false(got.up);
+	assert_null(find(link_put_create_bridge(clean(), "cni0", 0), IFLA_MTU));
+}
+
+static const struct nlattr *find_nested(const struct nlattr *nest, uint16_t type)
+{
+	const struct nlattr *attr;
+
+	mnl_attr_for_each_nested (attr, nest)
+		if (mnl_attr_get_type(attr) == type)
+			return attr;
+	return NULL;
+}
+
+/* The peer's attributes as a message of their own. */
+static const struct nlmsghdr *peer_of(const struct nlmsghdr *msg)
+{
+	static char room[NETLINK_MESSAGE_MAX] __attribute__((aligned(8)));
+	const struct nlattr *peer =
+		find_nested(find_nested(find(msg, IFLA_LINKINFO), IFLA_INFO_DATA), VETH_INFO_PEER);
+	struct nlmsghdr *found = mnl_nlmsg_put_header(memset(room, 0, sizeof(room)));
+
+	assert_non_null(peer);
+	memcpy(mnl_nlmsg_get_payload(found), mnl_attr_get_payload(peer),
+	       mnl_attr_get_payload_len(peer));
+	found->nlmsg_len += mnl_attr_get_payload_len(peer);
+	return found;
+}
+
+static void test_create_veth(void **state)
+{
+	struct link_veth veth = {.name = "veth0badcafe",
+				 .peer_name = "an-ifname-of-15",
+				 .master = 4,
+				 .peer_netns = 9,
+				 .mtu = 1450};
+	const struct nlmsghdr *msg = link_put_create_veth(clean(), &veth), *peer;
+	struct link got;
+
+	(void)state;
+	assert_true(msg->nlmsg_len <= NETLINK_MESSAGE_MAX);
+	assert_int_equal(link_parse(msg, &got), 0);
+	assert_string_equal(got.name, "veth0badcafe");
+	assert_string_equal(got.kind, "veth");
+	assert_int_equal(got.mtu, 1450);
+	assert_int_equal(got.master, 4);
+	assert_true(got.up);
+	assert_int_equal(mnl_attr_get_u32(find(msg, IFLA_TXQLEN)), 0);
+	peer = peer_of(msg);
+	assert_int_equal(link_parse(peer, &got), 0);
+	assert_string_equal(got.name, "an-ifname-of-15");
+	assert_int_equal(got.mtu, 1450);
+	assert_false(got.up);
+	assert_int_equal(mnl_attr_get_u32(find(peer, IFLA_NET_NS_FD)), 9);
+	assert_int_equal(mnl_attr_get_u32(find(peer, IFLA_TXQLEN)), 0);
+
+	veth.mtu = 0;
+	msg = link_put_create_veth(clean(), &veth);
+	assert_null(find(msg, IFLA_MTU));
+	assert_null(find(peer_of(msg), IFLA_MTU));
+}
+
+static void test_small_changes(void **state)
+{
+	const struct mac mac = {{2, 0, 0, 1, 2, 3}};
+	const struct nlmsghdr *msg = link_put_flags(clean(), 5, IFF_UP | IFF_PROMISC);
+	const struct ifinfomsg *info = mnl_nlmsg_get_payload(msg);
+	struct link got;
+
+	(void)state;
+	assert_int_equal(info->ifi_change, IFF_UP | IFF_PROMISC);
+	assert_int_equal(link_parse(msg, &got), 0);
+	assert_true(got.up && got.promisc);
+	assert_int_equal(link_parse(link_put_mac(clean(), 5, &mac), &got), 0);
+	assert_true(mac_equal(&got.mac, &mac));
+	assert_int_equal(got.ifindex, 5);
+	assert_int_equal(link_parse(link_put_oper_up(clean(), 5), &got), 0);
+	assert_int_equal(got.operstate, IF_OPER_UP);
+	for (int on = 0; on < 2; on++) {
+		assert_int_equal(link_parse(link_put_hairpin(clean(), "veth1", on), &got), 0);
+		assert_string_equal(got.name, "veth1");
+		assert_true(got.port.is_port);
+		assert_int_equal(got.port.hairpin, on);
+	}
+	msg = link_put_delete_name(clean(), "eth0");
+	assert_int_equal(msg->nlmsg_type, RTM_DELLINK);
+	assert_int_equal(info->ifi_index, 0);
+	assert_string_equal(mnl_attr_get_str(find(msg, IFLA_IFNAME)), "eth0");
+}
+
 /* A kind that is not vxlan has no vxlan attributes, whatever its data says. */
 static void test_other_kinds(void **state)
 {
@@ -220,6 +321,7 @@ static void test_hostile(void **state)
 
 	(void)state;
 	messages_maul(link_put_create_vxlan(clean(), &want), parse);
+	messages_maul(link_put_hairpin(clean(), "veth1", true), parse);
 	memset(want.alias, 'x', sizeof(want.alias) - 1);
 	messages_maul(link_put_create_vxlan(clean(), &want), parse);
 }
@@ -243,6 +345,9 @@ int main(void)
 		cmocka_unit_test(test_change_takes_an_alias_off),
 		cmocka_unit_test(test_change_vxlan),
 		cmocka_unit_test(test_queries),
+		cmocka_unit_test(test_create_bridge),
+		cmocka_unit_test(test_create_veth),
+		cmocka_unit_test(test_small_changes),
 		cmocka_unit_test(test_other_kinds),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_hostile),

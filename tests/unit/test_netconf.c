@@ -312,6 +312,34 @@ static void test_unknown_keys(void **state)
 	unknown_one("", "");
 }
 
+static void idle_one(const char *members, enum ip_family family, const char *want)
+{
+	char text[200], buf[24];
+	struct netconf conf;
+
+	(void)snprintf(text, sizeof(text), "{%s}", members);
+	conf = parse_ok(text);
+	assert_int_equal(netconf_idle_keep(&conf, buf, sizeof(buf)), family);
+	assert_string_equal(buf, want);
+	netconf_done(&conf);
+}
+
+static void test_idle_keep(void **state)
+{
+	(void)state;
+	idle_one("\"Network\":\"10.5.0.0/16\",\"nonMasqueradeCIDRs\":[\"10.0.0.0/8\"]", IP_NONE,
+		 "");
+	idle_one("\"Network\":\"10.5.0.0/16\",\"nonMasqueradeCIDRs\":[\"fd00::/8\",\"10.0.0.0/8\","
+		 "\"fc00::1/16\"]",
+		 IP_V6, "fd00::/8, fc00::/16");
+	idle_one("\"Network\":\"10.5.0.0/16\",\"nonMasqueradeCIDRs\":[\"fd00:1234:5678::/48\","
+		 "\"fd00::/8\",\"fd00::/9\"]",
+		 IP_V6, "fd00:1234:5678::/48, fd");
+	idle_one("\"EnableIPv4\":false,\"EnableIPv6\":true,\"IPv6Network\":\"fd00:5::/48\","
+		 "\"nonMasqueradeCIDRs\":[\"fd00::/8\",\"10.0.0.0/8\"]",
+		 IP_V4, "10.0.0.0/8");
+}
+
 static void test_limit(void **state)
 {
 	_cleanup_free_ char *text = mem_alloc(NETCONF_MAX_BYTES + 2, 1);
@@ -333,7 +361,7 @@ int main(void)
 		cmocka_unit_test(test_range_v4),   cmocka_unit_test(test_range_v4_refused),
 		cmocka_unit_test(test_range_v6),   cmocka_unit_test(test_range_v6_refused),
 		cmocka_unit_test(test_range_off),  cmocka_unit_test(test_unknown_keys),
-		cmocka_unit_test(test_limit),
+		cmocka_unit_test(test_idle_keep),  cmocka_unit_test(test_limit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

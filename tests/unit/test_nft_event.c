@@ -94,6 +94,7 @@ static void assert_change(const struct nlmsghdr *msg, const struct nft_change *w
 	assert_int_equal(got.hook, want->hook);
 	assert_string_equal(got.process, want->process);
 	assert_int_equal(got.pid, want->pid);
+	assert_int_equal(got.generation, want->generation);
 }
 
 static void test_kinds(void **state)
@@ -164,7 +165,8 @@ static void test_generation(void **state)
 				  .table = "",
 				  .chain = "",
 				  .process = "iptables-nft-re",
-				  .pid = 4711};
+				  .pid = 4711,
+				  .generation = 5};
 
 	(void)state;
 	assert_change(generation_message("iptables-nft-re"), &want);

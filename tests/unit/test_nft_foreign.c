@@ -226,10 +226,11 @@ static void test_firewalld(void **state)
 
 static bool sweep(enum ip_family family)
 {
+	struct policy policy = rulesets_policy();
 	bool changed = false;
 	struct err err;
 
-	if (nft_foreign_sweep(family, &changed, &err))
+	if (nft_foreign_sweep(family, &policy, &changed, &err))
 		fail_msg("%s", err.text);
 	return changed;
 }
@@ -303,6 +304,109 @@ static void test_sweep_without_chains(void **state)
 	assert_false(sweep(IP_V4));
 }
 
+#define OLD_FLANNEL(c, p, group, randomness)                                                       \
+	"*nat\n:POSTROUTING ACCEPT [0:0]\n"                                                        \
+	"-A POSTROUTING -s " c " -d " c " -j RETURN\n"                                             \
+	"-A POSTROUTING -s " c " ! -d " group " -j MASQUERADE" randomness "\n"                     \
+	"-A POSTROUTING ! -s " c " -d " p " -j RETURN\n"                                           \
+	"-A POSTROUTING ! -s " c " -d " c " -j MASQUERADE" randomness "\nCOMMIT\n"                 \
+	"*filter\n:FORWARD ACCEPT [0:0]\n"                                                         \
+	"-A FORWARD -s " c " -j ACCEPT\n-A FORWARD -d " c " -j ACCEPT\nCOMMIT\n"
+
+/* Nothing that the old flannel would have made for 10.5.0.0/16 and 10.5.1.0/24. */
+#define NEARLY_NAT                                                                                 \
+	"-A POSTROUTING -s 10.5.0.0/17 -d 10.5.0.0/17 -j RETURN\n"                                 \
+	"-A POSTROUTING -s 10.5.0.0/16 -d 10.6.0.0/16 -j RETURN\n"                                 \
+	"-A POSTROUTING ! -s 10.5.0.0/16 -d 10.5.2.0/24 -j RETURN\n"                               \
+	"-A POSTROUTING -s 10.5.0.0/16 ! -d 10.5.0.0/16 -j MASQUERADE\n"                           \
+	"-A POSTROUTING -s 10.5.0.0/16 -j MASQUERADE\n"                                            \
+	"-A POSTROUTING -s 10.5.0.0/16 ! -d 224.0.0.0/4 -o eth0 -j MASQUERADE\n"                   \
+	"-A POSTROUTING -s 10.5.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE --random\n"                  \
+	"-A POSTROUTING ! -s 10.5.0.0/16 -d 10.5.0.0/16 -p tcp -j MASQUERADE --to-ports 1024\n"    \
+	"-A POSTROUTING -s 10.5.0.0/16 ! -d 224.0.0.0/4 -j SNAT --to-source 192.0.2.1\n"           \
+	"-A POSTROUTING -s 10.5.0.0/16 ! -d 224.0.0.0/4 -m comment --comment mine -j "             \
+	"MASQUERADE\n"                                                                             \
+	"-A POSTROUTING -s 10.5.0.0/16 -d 10.5.0.0/16 -j ACCEPT\n"                                 \
+	"-A mine -s 10.5.0.0/16 -d 10.5.0.0/16 -j RETURN\n"
+#define NEARLY_FILTER                                                                              \
+	"-A FORWARD -s 10.5.0.0/16 -j DROP\n"                                                      \
+	"-A FORWARD ! -s 10.5.0.0/16 -j ACCEPT\n"                                                  \
+	"-A FORWARD -s 10.5.0.0/16 -d 10.5.0.0/16 -j ACCEPT\n"                                     \
+	"-A FORWARD -s 10.5.0.0/16 -i cni0 -j ACCEPT\n"                                            \
+	"-A FORWARD -s 10.5.1.0/24 -j ACCEPT\n"                                                    \
+	"-A FORWARD -s 10.5.0.0/16 -m comment --comment mine -j ACCEPT\n"                          \
+	"-A mine -s 10.5.0.0/16 -j ACCEPT\n"
+
+static void assert_nearly_alone(void)
+{
+	assert_string_equal(rulesets_output("iptables-nft-save -t nat | grep ^-"), NEARLY_NAT);
+	assert_string_equal(rulesets_output("iptables-nft-save -t filter | grep ^-"),
+			    NEARLY_FILTER);
+}
+
+/* Before v0.12 rules had neither chains nor comments. */
+static void test_sweep_old_flannel(void **state)
+{
+	static const char *const laid[] = {
+		OLD_FLANNEL("10.5.0.0/16", "10.5.1.0/24", "224.0.0.0/4", " --random-fully"),
+		OLD_FLANNEL("10.5.0.0/16", "10.5.1.0/24", "224.0.0.0/4", ""),
+	};
+
+	(void)state;
+	if (!have_docker("iptables-nft-restore"))
+		skip();
+	assert_int_equal(rulesets_new_namespace(state), 0);
+	rulesets_feed("iptables-nft-restore",
+		      "*nat\n:POSTROUTING ACCEPT [0:0]\n:mine - [0:0]\n" NEARLY_NAT "COMMIT\n"
+		      "*filter\n:FORWARD ACCEPT [0:0]\n:mine - [0:0]\n" NEARLY_FILTER "COMMIT\n");
+	/* Written by hand in nftables: it counts nothing. */
+	rulesets_run("nft add rule ip filter FORWARD ip saddr 10.5.0.0/16 accept");
+	assert_false(sweep(IP_V4));
+	rulesets_run("nft delete rule ip filter FORWARD handle $(nft -a list chain ip filter "
+		     "FORWARD | sed -n 's/.*10.5.0.0.16 accept # handle //p')");
+	for (size_t i = 0; i < ARRAY_SIZE(laid); i++) {
+		rulesets_feed("iptables-nft-restore --noflush", laid[i]);
+		assert_int_equal(setenv("XTABLES_LIBDIR", "/nonexistent", 1), 0);
+		assert_true(sweep(IP_V4));
+		assert_false(sweep(IP_V4));
+		assert_int_equal(unsetenv("XTABLES_LIBDIR"), 0);
+		assert_nearly_alone();
+	}
+	rulesets_feed("ip6tables-nft-restore",
+		      OLD_FLANNEL("fc00:5::/48", "fc00:5:0:1::/64", "ff00::/8", " --random-fully"));
+	assert_true(sweep(IP_V6));
+	assert_false(sweep(IP_V6));
+	assert_string_equal(rulesets_output("ip6tables-nft-save | grep ^- || :"), "");
+}
+
+/* Who wants no such rules knows nobody by them. */
+static void test_sweep_old_flannel_by_policy(void **state)
+{
+	struct policy policy = rulesets_policy();
+	const char *before;
+	bool changed;
+
+	(void)state;
+	if (!have_docker("iptables-nft-restore"))
+		skip();
+	assert_int_equal(rulesets_new_namespace(state), 0);
+	rulesets_feed("iptables-nft-restore",
+		      OLD_FLANNEL("10.5.0.0/16", "10.5.1.0/24", "224.0.0.0/4", ""));
+	before = strdup(rulesets_output("nft -s list ruleset"));
+	assert_int_equal(nft_foreign_sweep(IP_V4, NULL, &changed, NULL), 0);
+	assert_false(changed);
+	policy.masquerade = policy.forward = false;
+	assert_int_equal(nft_foreign_sweep(IP_V4, &policy, &changed, NULL), 0);
+	assert_false(changed);
+	assert_string_equal(rulesets_output("nft -s list ruleset"), before);
+	free((void *)(uintptr_t)before);
+	policy.forward = true;
+	assert_int_equal(nft_foreign_sweep(IP_V4, &policy, &changed, NULL), 0);
+	assert_true(changed);
+	assert_string_equal(rulesets_output("iptables-nft-save -t filter | grep ^- || :"), "");
+	assert_non_null(strstr(rulesets_output("iptables-nft-save -t nat"), "-j MASQUERADE"));
+}
+
 /* ---- blockers ---- */
 
 static void test_blockers(void **state)
@@ -348,7 +452,7 @@ static void assert_plans(const char *json, const char *forward_plan, const char 
 	assert_int_equal(
 		nft_foreign_plan(NFT_FOREIGN_IPTABLES, json, strlen(json), &policy, &one, &err),
 		forward_plan ? 0 : -EINVAL);
-	assert_int_equal(nft_foreign_plan_sweep(json, strlen(json), &two, &err),
+	assert_int_equal(nft_foreign_plan_sweep(json, strlen(json), &policy, &two, &err),
 			 sweep_plan ? 0 : -EINVAL);
 	if (forward_plan)
 		assert_string_equal(one, forward_plan);
@@ -401,11 +505,18 @@ static void test_strange_listings(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_no_chain),  TEST(test_docker),
-		TEST(test_ip6tables), TEST(test_repair),
-		TEST(test_prefixes),  TEST(test_firewalld),
-		TEST(test_sweep),     TEST(test_sweep_without_chains),
-		TEST(test_blockers),  TEST(test_strange_listings),
+		TEST(test_no_chain),
+		TEST(test_docker),
+		TEST(test_ip6tables),
+		TEST(test_repair),
+		TEST(test_prefixes),
+		TEST(test_firewalld),
+		TEST(test_sweep),
+		TEST(test_sweep_without_chains),
+		TEST(test_sweep_old_flannel),
+		TEST(test_sweep_old_flannel_by_policy),
+		TEST(test_blockers),
+		TEST(test_strange_listings),
 	};
 
 	if (!rulesets_can("nft list tables 2>/dev/null", "network namespaces with nftables"))

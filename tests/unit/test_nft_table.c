@@ -8,7 +8,11 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static void test_text(void **state)
 {
@@ -212,6 +216,49 @@ static void test_counters_are_no_change(void **state)
 	assert_true(nft_table_is_intact(IP_V4, listing));
 }
 
+/* Adds a rule again and again, until it is killed. */
+static pid_t start_meddler(void)
+{
+	const pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid)
+		return pid;
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (;;) {
+		(void)nft_run("add rule ip flannel-ipv4 forward counter drop\n", NULL);
+		(void)usleep(500); /* a dump that is always interrupted has no end */
+	}
+}
+
+/* What somebody does right after our transaction is not taken for a part of it. */
+static void test_somebody_in_between(void **state)
+{
+	struct policy policy = rulesets_policy();
+	pid_t meddler = start_meddler();
+	size_t n_good = 0, n_meddled = 0;
+
+	(void)state;
+	for (size_t i = 0; i < 300; i++) {
+		char *listing = NULL;
+		struct err err = {""};
+		int code = nft_table_install(&policy, IP_V4, &listing, &err);
+
+		if (!code && strstr(listing, "drop"))
+			n_meddled++;
+		else if (!code)
+			n_good++;
+		else if (code != -EAGAIN)
+			fail_msg("%s", err.text);
+		free(listing);
+	}
+	assert_int_equal(kill(meddler, SIGKILL), 0);
+	assert_int_equal(waitpid(meddler, NULL, 0), meddler);
+	if (n_meddled)
+		fail_msg("%zu listings with the rule of another, %zu without", n_meddled, n_good);
+	free(install(&policy, IP_V4)); /* in peace */
+}
+
 static void test_removal(void **state)
 {
 	struct policy policy = rulesets_policy(), nothing = {.masquerade = false};
@@ -287,6 +334,7 @@ int main(void)
 		TEST(test_failure_changes_nothing),
 		TEST(test_every_change_is_seen),
 		TEST(test_counters_are_no_change),
+		TEST(test_somebody_in_between),
 		TEST(test_removal),
 		TEST(test_listing_errors),
 		TEST(test_kept_context),

@@ -113,6 +113,23 @@ static void test_forward(void **state)
 			 "-s fc00:5::/48 ACCEPT\n-d fc00:5::/48 ACCEPT\n");
 }
 
+static void test_old_flannel(void **state)
+{
+	struct policy policy = both();
+
+	(void)state;
+	assert_decisions(policy_old_masquerade, &policy, IP_V4,
+			 "-s 10.5.0.0/16 -d 10.5.0.0/16 RETURN\n"
+			 "-s 10.5.0.0/16 ! -d 224.0.0.0/4 MASQ\n"
+			 "! -s 10.5.0.0/16 -d 10.5.1.0/24 RETURN\n"
+			 "! -s 10.5.0.0/16 -d 10.5.0.0/16 MASQ\n");
+	policy.masquerade = false;
+	assert_decisions(policy_old_masquerade, &policy, IP_V4, "");
+	policy = both();
+	policy.subnet[IP_V6] = (struct ip_net){0};
+	assert_decisions(policy_old_masquerade, &policy, IP_V6, "");
+}
+
 static void test_nothing(void **state)
 {
 	struct policy policy = both();
@@ -260,10 +277,10 @@ static void test_stands_before(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_masquerade),    cmocka_unit_test(test_keep),
-		cmocka_unit_test(test_forward),       cmocka_unit_test(test_nothing),
-		cmocka_unit_test(test_flows),         cmocka_unit_test(test_equal),
-		cmocka_unit_test(test_stands_before),
+		cmocka_unit_test(test_masquerade), cmocka_unit_test(test_keep),
+		cmocka_unit_test(test_forward),    cmocka_unit_test(test_old_flannel),
+		cmocka_unit_test(test_nothing),    cmocka_unit_test(test_flows),
+		cmocka_unit_test(test_equal),      cmocka_unit_test(test_stands_before),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -82,6 +82,27 @@ static void test_round_trip(void **state)
 	}
 }
 
+/* A pod's routes have the scope that they are given, also without a gateway. */
+static void test_add_beside(void **state)
+{
+	static const char *const gateways[] = {"10.5.7.1", NULL};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(gateways); i++) {
+		struct route want = a_route("10.5.0.0/16", 2, gateways[i]), got;
+		const struct nlmsghdr *msg;
+
+		want.scope = RT_SCOPE_UNIVERSE;
+		want.protocol = RTPROT_BOOT;
+		msg = route_put_add_beside(clean(), &want);
+		assert_int_equal(msg->nlmsg_flags, NLM_F_CREATE);
+		assert_int_equal(route_parse(msg, &got), 0);
+		check_equal(&got, &want);
+		assert_int_equal(got.scope, RT_SCOPE_UNIVERSE);
+		assert_int_equal(got.table, RT_TABLE_MAIN);
+	}
+}
+
 /* One nexthop of a multipath route. */
 static void put_hop(struct nlmsghdr *msg, int ifindex, unsigned flags, uint16_t type,
 		    const void *gateway, size_t len)
@@ -200,9 +221,9 @@ static void test_hostile(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_multipath),
-		cmocka_unit_test(test_refused),    cmocka_unit_test(test_queries),
-		cmocka_unit_test(test_hostile),
+		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_add_beside),
+		cmocka_unit_test(test_multipath),  cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_queries),    cmocka_unit_test(test_hostile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,6 +27,9 @@ static void test_read(void **state)
 	assert_int_equal(sysctl_get("net/ipv4/no_such_thing", &value, &err), -ENOENT);
 	assert_int_equal(value, 7);
 	assert_non_null(strstr(err.text, "net.ipv4.no_such_thing"));
+	/* A dot in a device's name becomes a slash, as sysctl(8) has it. */
+	assert_int_equal(sysctl_get("net/ipv6/conf/no.7/accept_ra", &value, &err), -ENOENT);
+	assert_non_null(strstr(err.text, "net.ipv6.conf.no/7.accept_ra"));
 	/* Not a number. */
 	assert_int_equal(sysctl_get("kernel/ostype", &value, &err), -EPROTO);
 	assert_int_equal(sysctl_set("kernel/no_such_thing", 1, &err), -ENOENT);

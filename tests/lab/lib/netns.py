@@ -86,6 +86,7 @@ class Lab:
         self._mounts = []
         self.hosts = []  # living ones, for the checks after each test
         self.etcd_members = []
+        self.kubes = []  # API servers
         remove_leftovers()
         os.makedirs(self.dir, mode=0o755)
         atexit.register(self.cleanup, os.getpid())

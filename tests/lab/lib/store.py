@@ -13,6 +13,10 @@ class Records:
     """What all datastores of the lab have in common, whoever keeps the records. They have
     file() (where a thing is, for messages), write(), keys(), lease(), put_lease(), remove()."""
 
+    def environment(self, host):
+        """What a host's flanneld needs in its environment to use it."""
+        return {}
+
     def write_config(self, config):
         self.write("config", config if isinstance(config, str) else json.dumps(config))
 

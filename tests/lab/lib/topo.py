@@ -18,6 +18,8 @@ import itertools
 
 from .etcd import Etcd
 from .expect import wait_until
+from .kube_nodes import Nodes
+from .kubeapi import kube_api
 from .node import Host
 from .store import Store
 
@@ -43,7 +45,7 @@ class Topo:
         if store_size:
             lab.mount_tmpfs(path, store_size)
         self.store = Store(path)
-        self.namespaces, self.etcds = [], []
+        self.namespaces, self.etcds, self.kubes = [], [], []
         l2s = [[f"h{i}" for i in range(1, hosts + 1)]] if isinstance(hosts, int) else hosts
         router = self._namespace("r") if len(l2s) > 1 else None
         if router:
@@ -150,6 +152,15 @@ class Topo:
         self.use(etcd.v3)
         return etcd
 
+    def kube(self, **how):
+        """An API server (lib/kubeapi.py) on the first switch, which all hosts use from now on.
+        A host's node, named like it, is for the test to make."""
+        kube = kube_api(self, **how)
+        self.kubes.append(kube)
+        self.lab.kubes.append(kube)
+        self.use(Nodes(kube))
+        return kube
+
     def use(self, store):
         """Another datastore: for write_config() and for flanneld's next start."""
         self.store = store
@@ -251,7 +262,9 @@ class Topo:
                 pod.ns.delete()
             if host in self.lab.hosts:
                 self.lab.hosts.remove(host)
-        for etcd in self.etcds:
-            etcd.close()
+        for kube in self.kubes:
+            self.lab.kubes.remove(kube)
+        for server in self.kubes + self.etcds:
+            server.close()
         for ns in self.namespaces:
             ns.delete()
