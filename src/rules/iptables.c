@@ -164,10 +164,11 @@ static void run(struct iptables *ipt, enum state state, const char *const argv[]
 	ipt->state = code ? STATE_REFUSED : state;
 	if (!code)
 		return;
+	/* The other variants are used for what is beside the mode that was chosen. */
 	(void)snprintf(ipt->failure, sizeof(ipt->failure), "%s%s", err.text,
-		       code == -ENOENT ? ": install iptables, or set EnableNFTables in the "
-					 "network config"
-				       : "");
+		       code == -ENOENT && ipt->variant == IPTABLES_DEFAULT
+			       ? ": install iptables, or set EnableNFTables in the network config"
+			       : "");
 	loop_timer_set(ipt->timer, 0);
 }
 

@@ -60,6 +60,7 @@ bool rules_is_home(const struct rules *r, enum ip_family f)
 /* Tells the state, once everything has been tried. */
 static void tell(struct rules *r)
 {
+	char text[ERR_TEXT_MAX];
 	const char *problem = "";
 
 	IP_FOREACH_FAMILY (f) {
@@ -71,9 +72,13 @@ static void tell(struct rules *r)
 			problem = rules_by_iptables(r, f) ? h->keeper.problem
 				  : rules_wants(r, f)     ? h->problem
 							  : h->leftover;
-		/* Nothing is wanted, and something of ours stays in iptables-legacy. */
-		if (!*problem && !rules_wants(r, f))
-			problem = h->legacy.problem;
+		/* Nothing is wanted, and nobody can say what iptables-legacy has. */
+		if (!*problem && !rules_wants(r, f) && *h->legacy.problem) {
+			(void)snprintf(text, sizeof(text),
+				       "iptables-legacy may still have some of ours: %.400s",
+				       h->legacy.problem);
+			problem = text;
+		}
 	}
 	if (r->told && !strcmp(r->state, problem))
 		return;
@@ -86,10 +91,16 @@ static void tell(struct rules *r)
 static void tell_notice(struct rules *r)
 {
 	const char *text = *r->refused ? r->refused : r->blockers;
+	char legacy[ERR_TEXT_MAX];
 
-	IP_FOREACH_FAMILY (f)
-		if (!*text && r->home[f].legacy.wants)
-			text = r->home[f].legacy.problem;
+	IP_FOREACH_FAMILY (f) {
+		if (*text || !r->home[f].legacy.wants || !*r->home[f].legacy.problem)
+			continue;
+		(void)snprintf(legacy, sizeof(legacy),
+			       "iptables-legacy, beside nftables, may drop packets of pods: %.400s",
+			       r->home[f].legacy.problem);
+		text = legacy;
+	}
 	if (!strcmp(r->notice, text))
 		return;
 	(void)snprintf(r->notice, sizeof(r->notice), "%s", text);
@@ -189,7 +200,7 @@ static void on_checked(enum iptables_outcome outcome, const char *text, void *us
 	case IPTABLES_INTACT:
 		break;
 	}
-	k->done = true;
+	k->done = r->ended = true;
 	(void)snprintf(k->problem, sizeof(k->problem), "%.400s",
 		       outcome == IPTABLES_FAILED ? text : "");
 	loop_timer_set(r->look_timer, 0);
@@ -267,7 +278,7 @@ static void look(void *userdata)
 {
 	struct rules *r = userdata;
 
-	r->look_is_urgent = false;
+	r->look_is_urgent = r->ended = false;
 	r->added_ms = 0;
 	if (!r->has_want)
 		return;
@@ -429,7 +440,7 @@ size_t rules_n_removed(const struct rules *r)
 
 bool rules_is_idle(const struct rules *r)
 {
-	if (!r->told)
+	if (!r->told || r->ended)
 		return false;
 	IP_FOREACH_FAMILY (f)
 		if ((r->home[f].keeper.ipt && iptables_is_busy(r->home[f].keeper.ipt)) ||

@@ -249,6 +249,28 @@ def test_nftables_mode_without_iptables(make):
     assert any("filter FORWARD" in k for k in keeper.ours()), "not accepted beside Docker"
 
 
+def test_legacy_filters_and_its_tools_are_not_installed(make):
+    """It is said what may be lost, and at the end what may be left."""
+    keeper = make(NFTABLES)
+    h1, legacy = keeper.h1, firewall.Tools(keeper.lab, LEGACY)
+    legacy.iptables(h1, False, "-P", "FORWARD", "DROP")
+    start(keeper)
+    assert "legacy4 filter FLANNEL-FWD" in keeper.ours()
+    h1.stop_flanneld()
+    h1.allow_log("W", "iptables-legacy")
+    start(keeper, env={}, wrap=without(h1, IPTABLES_WORDS))
+    h1.wait_readyz(200, "iptables-legacy, beside nftables, may drop packets of pods: "
+                        "iptables-legacy-save is not installed\n")
+    h1.stop_flanneld()
+    done = h1.run_flanneld("--cleanup", timeout=15, wrap=without(h1, IPTABLES_WORDS))
+    assert done.code == 1 and any(
+        "iptables-legacy may still have some of ours: iptables-legacy-save is not installed" in x
+        for x in done.lines("E")), done.text
+    done = cleanup(keeper)
+    assert done.code == 0 and nothing_of_ours(keeper), done.text
+    legacy.iptables(h1, False, "-P", "FORWARD", "ACCEPT")
+
+
 def test_iptables_mode_without_nft(make):
     keeper = make(LEGACY)
     h1 = keeper.h1
