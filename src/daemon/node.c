@@ -82,6 +82,16 @@ static int lock_network(struct node *node, const struct netconf *conf, struct er
 	return 0;
 }
 
+/* Before the network is known --cleanup must see us, too. Containers have pids of their own. */
+static void tell_running(struct node *node)
+{
+	char name[64];
+
+	(void)snprintf(name, sizeof(name), "weft/running/%d/%lld", (int)getpid(),
+		       (long long)loop_now_ms());
+	(void)node_lock(name, &node->running_lock, NULL);
+}
+
 /* ---- config and uplink ---- */
 
 static bool share_a_device(const struct backend *a, const struct backend *b)
@@ -473,7 +483,8 @@ int node_new(struct loop *loop, const struct options *options, struct health *he
 	node->health = health;
 	node->fatal = fatal;
 	node->userdata = userdata;
-	node->network_lock = node->rules_lock = -1;
+	node->network_lock = node->rules_lock = node->running_lock = -1;
+	tell_running(node);
 	code = reconciler_new(loop, &kernel_events, &node->reconciler, err);
 	if (code) {
 		node_free(node);
@@ -533,5 +544,7 @@ void node_free(struct node *node)
 		close(node->network_lock);
 	if (node->rules_lock >= 0)
 		close(node->rules_lock);
+	if (node->running_lock >= 0)
+		close(node->running_lock);
 	free(node);
 }

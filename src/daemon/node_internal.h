@@ -74,6 +74,7 @@ struct node {
 	char *file_text;  /* last written */
 	int network_lock; /* abstract socket */
 	struct ip_net locked_network;
+	int running_lock; /* abstract socket, from the start: --cleanup sees it */
 };
 
 /* node_backend.c */

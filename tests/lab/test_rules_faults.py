@@ -385,6 +385,22 @@ def test_cleanup_that_cannot_tell_whether_it_is_alone(make):
     assert keeper.ours() == before
 
 
+def test_cleanup_beside_a_flanneld_that_waits_for_its_config(make):
+    keeper = make(NFTABLES)
+    h1 = keeper.h1
+    start(keeper)
+    h1.stop_flanneld()
+    before = keeper.ours()
+    config = os.path.join(keeper.site.topo.store.path, "config")
+    os.rename(config, config + ".off")
+    h1.allow_log("W", "config")
+    start(keeper, wait=False)
+    h1.wait_readyz(503, "network config")
+    done = cleanup(keeper)
+    assert done.code == 1 and "is running" in done.text, done.text
+    assert keeper.ours() == before
+
+
 def test_cleanup_of_much(make):
     """More than one answer of the kernel holds, and all of it goes at once."""
     keeper = make(NFTABLES)
