@@ -528,8 +528,7 @@ static const struct failure failures[] = {
 	{"exit 0", "iptables-nft-restore: it succeeds, but the rules are not there afterwards: "
 		   "somebody else keeps changing them"},
 	/* The real one, without its extensions. */
-	{"XTABLES_LIBDIR=/nowhere; export XTABLES_LIBDIR",
-	 "iptables-nft-restore: exit code 2: iptables-nft-restore v"},
+	{"XTABLES_LIBDIR=/nowhere; export XTABLES_LIBDIR", "iptables has no `"},
 };
 
 static void test_failures(void **state)
@@ -568,14 +567,15 @@ static void test_missing_extension(void **state)
 			"$D/lib/; XTABLES_LIBDIR=$D/lib; export XTABLES_LIBDIR");
 		assert_int_equal(want(&f, &f.policy), IPTABLES_FAILED);
 		assert_non_null(strstr(f.text, "-m addrtype --src-type LOCAL"));
-		assert_non_null(strstr(f.text, "; iptables has no `addrtype' (libxt_addrtype.so)"));
+		assert_non_null(strstr(f.text, "iptables has no `addrtype' (libxt_addrtype.so): "));
+		assert_null(strstr(f.text, "Try "));
 		tear_down(&f);
 	}
 	set_up(&f, IPTABLES_NFT, IP_V4);
 	do_first("echo 'Warning: Extension addrtype revision 0 not supported, missing kernel "
 		 "module?' >&2; echo 'line 9: RULE_APPEND failed' >&2; exit 4");
 	assert_int_equal(want(&f, &f.policy), IPTABLES_FAILED);
-	assert_non_null(strstr(f.text, "; the kernel has no `addrtype' (module xt_addrtype)"));
+	assert_non_null(strstr(f.text, "the kernel has no `addrtype' (module xt_addrtype): "));
 	tear_down(&f);
 }
 
