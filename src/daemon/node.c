@@ -483,7 +483,7 @@ int node_new(struct loop *loop, const struct options *options, struct health *he
 	node->health = health;
 	node->fatal = fatal;
 	node->userdata = userdata;
-	node->network_lock = node->rules_lock = node->running_lock = -1;
+	node->network_lock = node->rules_lock = node->rules_owner = node->running_lock = -1;
 	tell_running(node);
 	code = reconciler_new(loop, &kernel_events, &node->reconciler, err);
 	if (code) {
@@ -544,6 +544,8 @@ void node_free(struct node *node)
 		close(node->network_lock);
 	if (node->rules_lock >= 0)
 		close(node->rules_lock);
+	if (node->rules_owner >= 0)
+		close(node->rules_owner);
 	if (node->running_lock >= 0)
 		close(node->running_lock);
 	free(node);

@@ -61,10 +61,12 @@ struct node {
 	struct node_filter filter[2 * IP_FAMILY_COUNT];
 	bool filter_failed; /* and it was said */
 
-	struct rules *rules;       /* NULL: none were wanted yet, or another keeps them */
-	int rules_lock;            /* abstract socket */
-	struct event *rules_timer; /* try again to keep them */
-	bool rules_tried;          /* in force, or it is known why not */
+	struct rules *rules;          /* NULL: none were wanted yet, or another keeps them */
+	int rules_lock;               /* abstract socket */
+	int rules_owner;              /* another, whose name says for which network */
+	char rules_of[IP_NET_STRLEN]; /* the network whose daemon keeps the rules; "": ours */
+	struct event *rules_timer;    /* look again at what they need */
+	bool rules_tried;             /* in force, or it is known why not */
 	char rules_problem[ERR_TEXT_MAX], rules_notice[ERR_TEXT_MAX]; /* "": none */
 	char bridge_problem[ERR_TEXT_MAX];
 	char forwarding_problem[ERR_TEXT_MAX];

@@ -6,6 +6,7 @@
 """
 
 import fcntl
+import json
 import os
 
 import pytest
@@ -450,37 +451,77 @@ def test_cleanup_that_fails_in_iptables_legacy(make):
 
 # -- two on one host -------------------------------------------------------------------
 
+class Second:
+    """A flanneld in h1's namespace with files and a network of its own (the files are h2's)."""
+
+    def __init__(self, keeper, *flags):
+        self.h1, self.dir = keeper.h1, os.path.join(keeper.site.h2.dir, "other-store")
+        os.makedirs(os.path.join(self.dir, "subnets"), exist_ok=True)
+        self.config()
+        argv = [self.h1.flanneld_argv()[0], f"--subnet-dir={self.dir}",
+                f"--subnet-file={self.dir}/subnet.env", "--healthz-ip=127.0.0.1",
+                "--healthz-port=8286", *flags]
+        env = self.h1._environment({**keeper.tools.env, "FLANNELD_STATE_DIR": f"{self.dir}/state"})
+        self.log = open(os.path.join(self.dir, "log"), "w+", encoding="utf-8")
+        self.process = self.h1.popen(*argv, stdout=self.log, stderr=self.log, env=env)
+
+    def config(self, **more):
+        config = {"Network": "10.77.0.0/16", "EnableNFTables": True,
+                  "Backend": {"Type": "vxlan", "VNI": 77, "Port": 8477}, **more}
+        path = os.path.join(self.dir, "config")
+        with open(path + ".new", "w", encoding="ascii") as f:
+            json.dump(config, f)
+        os.rename(path + ".new", path)
+
+    def text(self):
+        self.log.seek(0)
+        return self.log.read()
+
+    def wait_log(self, text):
+        wait_until(lambda: text in self.text(), 5, text)
+
+    def readyz(self):
+        return wait_until(lambda: self.h1.ns.http_get("127.0.0.1", 8286, "/readyz"))
+
+    def stop(self):
+        self.process.terminate()
+        assert self.process.wait(5) == 0
+        self.log.close()
+
+
 def test_a_second_flanneld_of_a_host_leaves_the_rules_alone(make):
+    """Also when the first one is gone: its pods go on, and it may come back."""
     keeper = make(NFTABLES)
-    h1, h2 = keeper.h1, keeper.site.h2
+    h1 = keeper.h1
     start(keeper)
     before = keeper.ours()
-    # The second has files and a network of its own, and h1's namespace.
-    config = ('{"Network": "10.77.0.0/16", "EnableNFTables": true,'
-              ' "Backend": {"Type": "vxlan", "VNI": 77, "Port": 8477}}')
-    other = os.path.join(h2.dir, "other-store")
-    os.makedirs(os.path.join(other, "subnets"))
-    with open(os.path.join(other, "config"), "w", encoding="ascii") as f:
-        f.write(config)
-    argv = [h1.flanneld_argv()[0], f"--subnet-dir={other}",
-            f"--subnet-file={other}/subnet.env", "--healthz-ip=127.0.0.1", "--healthz-port=8286",
-            *FLAGS]
-    env = h1._environment({**keeper.tools.env, "FLANNELD_STATE_DIR": f"{other}/state"})
-    with open(os.path.join(other, "log"), "w+", encoding="utf-8") as log:
-        second = h1.popen(*argv, stdout=log, stderr=log, env=env)
+    second = Second(keeper, *FLAGS)
+    second.wait_log("another flanneld, for network 10.5.0.0/16;")
+    status, body = second.readyz()
+    assert status == 503 and "another flanneld" in body
+    assert keeper.ours() == before and "Restored" not in h1.log_text()
+    h1.stop_flanneld()
+    second.config(nonMasqueradeCIDRs=["198.51.100.0/24"])
+    wait_until(lambda: second.text().count("Found network config") == 2)
+    stays(lambda: keeper.ours() == before, 0.5)
+    start(keeper)
+    assert keeper.ours() == before
+    h1.wait_readyz(200)
+    h1.stop_flanneld()
+    second.stop()
+    second = Second(keeper, *FLAGS)
+    wait_until(lambda: "10.77.0.0/16" in str(keeper.ours()), 5)
+    assert second.readyz()[0] == 200
+    second.stop()
 
-        def text():
-            log.seek(0)
-            return log.read()
 
-        wait_until(lambda: "another flanneld keeps" in text(), 5)
-        status, body = wait_until(lambda: h1.ns.http_get("127.0.0.1", 8286, "/readyz"))
-        assert status == 503 and "another flanneld" in body
-        assert keeper.ours() == before and "Restored" not in h1.log_text()
-        h1.stop_flanneld()
-        # It tries again from time to time, and with a new config.
-        with open(os.path.join(other, "config"), "w", encoding="ascii") as f:
-            f.write(config.replace("}}", '}, "nonMasqueradeCIDRs": ["198.51.100.0/24"]}'))
-        wait_until(lambda: "10.77.0.0/16" in str(keeper.ours()), 30)
-        second.terminate()
-        assert second.wait(5) == 0
+def test_who_wants_no_rules_gives_way(make):
+    keeper = make(NFTABLES)
+    second = Second(keeper, "--iptables-forward-rules=false")
+    second.wait_log("flannel is ready")
+    keeper.h1.allow_log("E", "another flanneld is at")
+    start(keeper, wait=False)
+    wait_until(lambda: in_force(keeper), 25)
+    keeper.h1.wait_readyz(200)
+    assert second.readyz()[0] == 200
+    second.stop()
