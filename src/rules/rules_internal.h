@@ -77,7 +77,8 @@ struct rules {
 	bool ended;            /* a check of iptables has, and was not looked at yet */
 	char state[ERR_TEXT_MAX], notice[ERR_TEXT_MAX];
 	char refused[ERR_TEXT_MAX];  /* a chain of others that cannot be changed; "": none */
-	char blockers[ERR_TEXT_MAX]; /* chains that drop and are not ours to change */
+	char droppers[200];          /* chains that drop by policy and are not ours to change */
+	char blockers[ERR_TEXT_MAX]; /* of those that do not accept what is of pods; in words */
 };
 
 /* rules.c */
