@@ -495,6 +495,7 @@ int node_new(struct loop *loop, const struct options *options, struct health *he
 	node->file_timer = loop_timer_new(loop, node_file_write, node);
 	node->filter_timer = loop_timer_new(loop, on_filter_timer, node);
 	node->rules_timer = loop_timer_new(loop, node_rules_want, node);
+	node->forwarding_timer = loop_timer_new(loop, node_forwarding_check, node);
 	node->peers = peers_new(node_plan_peer, node);
 	peers_set_usable(node->peers, node_plan_is_usable);
 	code = node_open_store(node, &store_events, err);
@@ -533,6 +534,7 @@ void node_free(struct node *node)
 	loop_event_free(node->file_timer);
 	loop_event_free(node->filter_timer);
 	loop_event_free(node->rules_timer);
+	loop_event_free(node->forwarding_timer);
 	rules_free(node->rules);
 	node_filter_done(node);
 	netconf_done(&node->conf);

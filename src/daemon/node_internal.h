@@ -70,6 +70,7 @@ struct node {
 	char rules_problem[ERR_TEXT_MAX], rules_notice[ERR_TEXT_MAX]; /* "": none */
 	char bridge_problem[ERR_TEXT_MAX];
 	char forwarding_problem[ERR_TEXT_MAX];
+	struct event *forwarding_timer; /* try again */
 
 	struct subnet_file old_file; /* found at the start */
 	bool has_old_file;
@@ -135,8 +136,9 @@ int node_lock(const char *name, int *ret_fd, struct err *err);
 /* Rules as config, flags and lease want them. Also a timer callback: @userdata is a struct
  * node. */
 void node_rules_want(void *userdata);
-/* The host must forward packets: sees to it. Cheap when it does. */
-void node_forwarding_check(struct node *node);
+/* The host must forward packets: sees to it. Cheap when it does. Also a timer callback: @userdata
+ * is a struct node. */
+void node_forwarding_check(void *userdata);
 
 /* node_filter.c */
 /* @device, as @link says, gets a peer filter (or, switched off, loses it). */

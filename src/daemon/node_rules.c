@@ -22,11 +22,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LOCK_NAME      "weft/rules"
-#define OWNER_PREFIX   "weft/rules/" /* and the network that the rules are for */
-#define SOCKETS_MAX    (16 * 1024 * 1024)
-#define RULES_RETRY_MS 20000
-#define GIVE_WAY_MS    1000
+#define LOCK_NAME    "weft/rules"
+#define OWNER_PREFIX "weft/rules/" /* and the network that the rules are for */
+#define SOCKETS_MAX  (16 * 1024 * 1024)
+#define RETRY_MS     20000
+#define GIVE_WAY_MS  1000
 
 /* ---- rules ---- */
 
@@ -120,7 +120,7 @@ static void check_bridge_netfilter(struct node *node)
 	note(node->bridge_problem, *err.text ? err.text : NULL, 'E',
 	     "br_netfilter is there, or not needed any more");
 	if (*err.text)
-		loop_timer_set(node->rules_timer, RULES_RETRY_MS);
+		loop_timer_set(node->rules_timer, RETRY_MS);
 }
 
 static void close_socket(int *fd)
@@ -168,7 +168,7 @@ static bool comes_second(struct node *node)
 		return false;
 	find_owner(node->rules_of, sizeof(node->rules_of));
 	if (!*node->rules_of)
-		loop_timer_set(node->rules_timer, RULES_RETRY_MS);
+		loop_timer_set(node->rules_timer, RETRY_MS);
 	return true;
 }
 
@@ -228,8 +228,7 @@ void node_rules_want(void *userdata)
 						     "/run/xtables.lock");
 	rules_want(node->rules, &policy, node->conf.nftables);
 	if (!wants)
-		loop_timer_set(node->rules_timer,
-			       *node->rules_problem ? RULES_RETRY_MS : GIVE_WAY_MS);
+		loop_timer_set(node->rules_timer, *node->rules_problem ? RETRY_MS : GIVE_WAY_MS);
 	if (node->rules_tried)
 		report(node);
 }
@@ -276,8 +275,9 @@ static int ensure_forwarding(const struct node *node, enum ip_family f, struct e
 	return code;
 }
 
-void node_forwarding_check(struct node *node)
+void node_forwarding_check(void *userdata)
 {
+	struct node *node = userdata;
 	struct err err, wrapped = {""};
 
 	if (!node->has_own || !node->has_backend || node->dead)
@@ -291,7 +291,12 @@ void node_forwarding_check(struct node *node)
 	note(node->forwarding_problem, *wrapped.text ? wrapped.text : NULL, 'E',
 	     "This host forwards packets again");
 	if (*wrapped.text)
-		health_degraded(node->health, HEALTH_FORWARDING, wrapped.text);
+		health_missing(node->health, HEALTH_FORWARDING, wrapped.text);
 	else
 		health_good(node->health, HEALTH_FORWARDING);
+	/* What is set is notified; that it can be set is not. */
+	if (*wrapped.text)
+		loop_timer_set(node->forwarding_timer, RETRY_MS);
+	else
+		health_announce(node->health);
 }

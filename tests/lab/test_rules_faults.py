@@ -319,18 +319,38 @@ def test_forwarding_is_switched_on_with_one_line(make, mode):
     assert len([x for x in h1.log_text().splitlines() if "conf.all.forwarding" in x]) == 1
 
 
+READ_ONLY = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys"
+
+
 def test_forwarding_that_cannot_be_switched_on(make):
     keeper = make(NFTABLES)
     h1 = keeper.h1
     h1.allow_log("E", "forward")
     h1.ns.sysctl("net/ipv4/ip_forward", 0)
-    start(keeper, wrap=mounted("mount --bind /proc/sys /proc/sys && "
-                               "mount -o remount,bind,ro /proc/sys"))
-    h1.wait_readyz(None, "ip_forward")
+    start(keeper, wait=False, wrap=mounted(READ_ONLY))
+    h1.wait_readyz(503, "missing forwarding: .*ip_forward")
     h1.wait_log("^E.*ip_forward")
-    assert in_force(keeper)
+    wait_until(lambda: in_force(keeper))
+    wait_until(lambda: os.path.exists(h1.subnet_file))
+    assert "READY=1" not in h1.log_text()
     h1.ns.sysctl("net/ipv4/ip_forward", 1)
-    wait_until(lambda: "ip_forward" not in h1.get("/readyz")[1], 10, "readyz without complaint")
+    h1.wait_ready()
+    h1.wait_readyz(200)
+
+
+def test_forwarding_that_can_be_switched_on_later(make):
+    keeper = make(NFTABLES)
+    h1 = keeper.h1
+    h1.allow_log("E", "forward")
+    h1.ns.sysctl("net/ipv4/ip_forward", 0)
+    start(keeper, wait=False, wrap=mounted(READ_ONLY))
+    h1.wait_readyz(503, "missing forwarding")
+    # After the last event of a start: there is nothing but the clock then.
+    wait_until(lambda: os.path.exists(h1.subnet_file))
+    stays(lambda: h1.get("/readyz")[0] == 503, 1)
+    inside(h1, "umount", "/proc/sys")
+    h1.wait_readyz(200, timeout=25)
+    assert forwarding(h1) == [1, 1]
 
 
 # -- --cleanup -------------------------------------------------------------------------
