@@ -109,7 +109,7 @@ static void on_poll(void *userdata)
 
 static void remove_rules(struct cleanup *c)
 {
-	const struct rules_events events = {on_state, on_notice, c};
+	const struct rules_events events = {on_state, on_notice, NULL, c};
 	const struct policy nothing = {0};
 
 	c->rules = rules_new(c->loop, c->options->iptables_resync_s, &events);

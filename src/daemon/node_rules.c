@@ -98,6 +98,14 @@ static void on_notice(const char *text, void *userdata)
 		report(node);
 }
 
+static void on_waiting(const char *text, void *userdata)
+{
+	struct node *node = userdata;
+
+	if (!node->rules_tried)
+		health_missing(node->health, HEALTH_RULES, text);
+}
+
 /* In iptables mode packets between pods of one bridge must pass iptables, too: kube-proxy's
  * services need it, and flannel insists. */
 static void check_bridge_netfilter(struct node *node)
@@ -201,7 +209,7 @@ static bool give_way(struct node *node)
 void node_rules_want(void *userdata)
 {
 	struct node *node = userdata;
-	const struct rules_events events = {on_state, on_notice, node};
+	const struct rules_events events = {on_state, on_notice, on_waiting, node};
 	struct policy policy;
 	bool wants;
 
@@ -224,8 +232,7 @@ void node_rules_want(void *userdata)
 	if (!node->rules_tried)
 		health_missing(node->health, HEALTH_RULES,
 			       node->conf.nftables ? "waiting for nftables"
-						   : "waiting for iptables-restore, or it for "
-						     "/run/xtables.lock");
+						   : "waiting for iptables-restore");
 	rules_want(node->rules, &policy, node->conf.nftables);
 	if (!wants)
 		loop_timer_set(node->rules_timer, *node->rules_problem ? RETRY_MS : GIVE_WAY_MS);

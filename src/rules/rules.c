@@ -183,6 +183,10 @@ static void on_checked(enum iptables_outcome outcome, const char *text, void *us
 	char line[ERR_TEXT_MAX];
 
 	switch (outcome) {
+	case IPTABLES_WAITING:
+		if (!r->told && r->events.waiting)
+			r->events.waiting(text, r->events.userdata);
+		return;
 	case IPTABLES_APPLIED:
 		if (k->wants)
 			log_info("Rules are in force: %s, %s", tool, family);

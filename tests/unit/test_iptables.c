@@ -33,6 +33,8 @@ struct fixture {
 	enum ip_family family;
 	const char *tool; /* "iptables-legacy" */
 	struct policy policy;
+	int n_waiting;
+	char waiting[512];
 	int n_done;
 	enum iptables_outcome outcome;
 	char text[TEXT_MAX];
@@ -73,6 +75,11 @@ static void on_done(enum iptables_outcome outcome, const char *text, void *userd
 {
 	struct fixture *f = userdata;
 
+	if (outcome == IPTABLES_WAITING) {
+		f->n_waiting++;
+		(void)snprintf(f->waiting, sizeof(f->waiting), "%s", text);
+		return;
+	}
 	f->n_done++;
 	f->outcome = outcome;
 	(void)snprintf(f->text, sizeof(f->text), "%s", text);
@@ -526,7 +533,7 @@ static const struct failure failures[] = {
 	{"kill -KILL $$", "iptables-nft-restore: killed by signal 9 (Killed)"},
 	/* It says that all is well, and does nothing. */
 	{"exit 0", "iptables-nft-restore: it succeeds, but the rules are not there afterwards: "
-		   "somebody else keeps changing them"},
+		   "somebody else removes them, or iptables-save does not show them"},
 	/* The real one, without its extensions. */
 	{"XTABLES_LIBDIR=/nowhere; export XTABLES_LIBDIR", "iptables has no `"},
 };
@@ -695,16 +702,22 @@ static void test_lock(void **state)
 	said = output_of("cat %s", log);
 	(void)snprintf(who, sizeof(who), "xtables.lock is held by test_iptables (pid %d)",
 		       (int)getpid());
-	assert_non_null(strstr(said, "iptables-legacy-restore is waiting: "));
+	assert_non_null(strstr(said, "Waiting for iptables-legacy-restore: "));
+	assert_int_equal(f.n_waiting, 1);
+	assert_non_null(strstr(f.waiting, who));
 	assert_non_null(strstr(said, who));
-	assert_null(strstr(strstr(said, "waiting") + 1, "waiting")); /* once */
+	assert_null(strstr(strstr(said, "Waiting") + 1, "Waiting")); /* once */
+
+	assert_false(f.ipt->was_slow);
 
 	/* Longer than we wait for anything. */
 	assert_int_equal(flock(lock, LOCK_EX), 0);
 	restore_timeout_ms = 500;
-	lock_patience_ms = 5000;
 	f.policy.n_keep = 0;
 	assert_int_equal(want(&f, &f.policy), IPTABLES_FAILED);
+	assert_int_equal(f.n_waiting, 2);
+	assert_true(f.ipt->was_slow);
+	lock_patience_ms = 5000;
 	restore_timeout_ms = 60000;
 	assert_non_null(strstr(f.text, "iptables-legacy-restore: killed after"));
 	assert_non_null(strstr(f.text, who));

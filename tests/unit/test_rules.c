@@ -38,7 +38,7 @@ static void on_tick(void *userdata)
 
 static int set_up(void **state)
 {
-	const struct rules_events events = {on_state, on_notice, NULL};
+	const struct rules_events events = {on_state, on_notice, NULL, NULL};
 
 	if (rulesets_new_namespace(state))
 		return -1;
