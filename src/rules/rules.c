@@ -135,6 +135,13 @@ void rules_log_removal(struct rules *r, const char *what, const char *where)
 	log_info("Removed %s %s", what, where);
 }
 
+static const char *name_rules(bool masquerade, bool forward)
+{
+	return masquerade && forward ? "Masquerade and forward"
+	       : masquerade          ? "Masquerade"
+				     : "Forward";
+}
+
 /* ---- nftables: our own tables ---- */
 
 static void install_table(struct rules *r, enum ip_family f)
@@ -162,7 +169,9 @@ static void look_at_table(struct rules *r, enum ip_family f)
 	if (!h->has_table) {
 		install_table(r, f);
 		if (h->has_table)
-			log_info("Rules are in force: nftables table %s", nft_table_name(f));
+			log_info("%s rules are in force: nftables table %s",
+				 name_rules(r->policy.masquerade, r->policy.forward),
+				 nft_table_name(f));
 	} else if (r->touched_table[f] && !nft_table_is_intact(f, h->listing)) {
 		(void)snprintf(text, sizeof(text), "Restored nftables table %s, changed by %s",
 			       nft_table_name(f), r->culprit);
@@ -174,11 +183,39 @@ static void look_at_table(struct rules *r, enum ip_family f)
 
 /* ---- iptables ---- */
 
+static const char *name_tool(const struct keeper *k)
+{
+	static const char *const names[] = {
+		[DEFAULT_UNKNOWN] = "iptables",
+		[DEFAULT_IS_NFT] = "iptables-nft",
+		[DEFAULT_IS_LEGACY] = "iptables-legacy",
+	};
+
+	return k->variant == IPTABLES_LEGACY ? names[DEFAULT_IS_LEGACY]
+					     : names[k->rules->default_variant];
+}
+
+/* Beside nftables only forwarding matters. */
+static void log_applied(struct rules *r, const struct keeper *k)
+{
+	const bool home = k->variant == IPTABLES_DEFAULT;
+	char where[48];
+
+	if (k->wants) {
+		log_info("%s rules are in force: %s, %s",
+			 name_rules(home && r->policy.masquerade, r->policy.forward), name_tool(k),
+			 ip_family_name(k->family));
+		return;
+	}
+	(void)snprintf(where, sizeof(where), "%s, %s", name_tool(k), ip_family_name(k->family));
+	rules_log_removal(r, "our rules from", where);
+}
+
 static void on_checked(enum iptables_outcome outcome, const char *text, void *userdata)
 {
 	struct keeper *k = userdata;
 	struct rules *r = k->rules;
-	const char *tool = k->variant == IPTABLES_LEGACY ? "iptables-legacy" : "iptables";
+	const char *tool = name_tool(k);
 	const char *family = ip_family_name(k->family);
 	char line[ERR_TEXT_MAX];
 
@@ -188,10 +225,7 @@ static void on_checked(enum iptables_outcome outcome, const char *text, void *us
 			r->events.waiting(text, r->events.userdata);
 		return;
 	case IPTABLES_APPLIED:
-		if (k->wants)
-			log_info("Rules are in force: %s, %s", tool, family);
-		else
-			rules_log_removal(r, "our rules from iptables,", family);
+		log_applied(r, k);
 		break;
 	case IPTABLES_REPAIRED:
 		(void)snprintf(line, sizeof(line), "Restored our rules in %s, %s: %.300s", tool,

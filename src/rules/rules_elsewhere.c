@@ -166,7 +166,7 @@ static void sweep(struct rules *r, enum ip_family f)
 	else
 		h->taken_over = true;
 	if (changed)
-		rules_log_removal(r, "our rules from iptables,", ip_family_name(f));
+		rules_log_removal(r, "our rules from iptables-nft,", ip_family_name(f));
 }
 
 /* Whether the accept rules of iptables mode are still the only ones in FORWARD. */

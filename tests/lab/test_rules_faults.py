@@ -137,7 +137,7 @@ def test_a_restore_that_fails_is_told_and_tried_again(make, mode):
     h1.wait_ready()
     assert in_force(keeper)
     h1.wait_readyz(200)
-    h1.wait_log("rules are in force")
+    h1.wait_log("The masquerade and forward rules are in force")
 
 
 def test_a_restore_that_begins_to_fail_later(make):
@@ -382,6 +382,8 @@ def test_cleanup_removes_ours_and_nothing_else(make, mode):
     h1.stop_flanneld()
     done = cleanup(keeper)
     assert done.code == 0 and not done.lines("E") and not done.lines("W"), done.text
+    removed = [x.split("] ")[1] for x in done.lines("I")]
+    assert len(removed) == len(set(removed)), done.text
     for word in ("flannel.1", "flannel-v6.1", "route"):
         assert any(word in x for x in done.lines("I") if "Removed" in x), done.text
     assert keeper.everything() == others
