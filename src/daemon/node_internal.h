@@ -19,6 +19,7 @@ struct node_filter {
 	uint8_t device; /* slot; DEVICE_NONE: unused */
 	struct peer_filter filter;
 	bool has_set;
+	bool repaired; /* what was there before comes back: no news */
 	char *listing; /* the table as nft lists it with the rule; NULL: no rule yet */
 };
 
