@@ -36,7 +36,8 @@ struct iptables *iptables_new(struct loop *loop, enum iptables_variant variant,
 void iptables_free(struct iptables *ipt);
 
 /* From now on @policy is wanted (NULL: nothing of ours), and a check begins. @done is
- * called once for each check that has ended (and before, if it waits); several calls may be answered by one. */
+ * called once for each check that has ended (and before, if it waits); several calls may be
+ * answered by one. */
 void iptables_want(struct iptables *ipt, const struct policy *policy);
 /* Begins a check, or another one after that which is under way. */
 void iptables_check(struct iptables *ipt);

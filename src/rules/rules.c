@@ -246,7 +246,7 @@ static void on_checked(enum iptables_outcome outcome, const char *text, void *us
 
 void rules_start_keeper(struct rules *r, struct keeper *k, const struct policy *policy)
 {
-	k->wants = policy != NULL;
+	k->wants = policy && (policy->masquerade || policy->forward);
 	k->done = false;
 	k->checked_ms = loop_now_ms();
 	if (!k->ipt)

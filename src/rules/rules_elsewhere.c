@@ -117,12 +117,13 @@ static void look_at_hooks(struct rules *r)
 static void look_at_legacy(struct rules *r, enum ip_family f)
 {
 	struct keeper *k = &r->home[f].legacy;
-	struct policy forward = r->policy;
+	struct policy beside = r->policy;
 
 	if (k->ipt || !iptables_legacy_in_use(f))
 		return;
-	forward.masquerade = false;
-	rules_start_keeper(r, k, rules_wants(r, f) && r->policy.forward ? &forward : NULL);
+	beside.masquerade = false;
+	beside.masquerade_elsewhere = r->policy.masquerade;
+	rules_start_keeper(r, k, rules_wants(r, f) ? &beside : NULL);
 }
 
 /* What could not be removed is told to those who want nothing else. A kernel without

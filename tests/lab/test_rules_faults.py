@@ -282,6 +282,27 @@ def test_iptables_mode_without_nft(make):
     assert h1.get("/readyz")[0] == 200
 
 
+@pytest.mark.parametrize("flags", [[], ["--iptables-forward-rules=false"]])
+def test_nftables_mode_where_an_old_flannel_used_legacy(make, flags):
+    """Its rules bear no sign, stand beside ours, and masquerade what is to keep its address."""
+    keeper = make(NFTABLES)
+    h1, legacy = keeper.h1, firewall.Tools(keeper.lab, LEGACY)
+    start(keeper, *flags)
+    h1.stop_flanneld()
+    for v6, (net, sub) in keeper.site.nets(h1).items():
+        legacy.restore(h1, v6, firewall.original_v011(net, sub, v6))
+        legacy.iptables(h1, v6, "-t", "nat", "-A", "POSTROUTING", "-s", net, "-j", "RETURN")
+    start(keeper, *flags)
+
+    def left(v6):
+        return [x for x in legacy.save(h1, v6) if x.startswith("-A POSTROUTING")]
+
+    for v6, (net, _) in keeper.site.nets(h1).items():
+        wait_equal(lambda: left(v6), [f"-A POSTROUTING -s {net} -j RETURN"], 5)
+        legacy.iptables(h1, v6, "-t", "nat", "-F")
+        legacy.iptables(h1, v6, "-F")
+
+
 # -- the kernel ------------------------------------------------------------------------
 
 def test_no_br_netfilter(make):
