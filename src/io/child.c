@@ -111,7 +111,7 @@ static bool find_in(const char *list, const char *name, char *ret_path, size_t s
 	return false;
 }
 
-static int find_program(const char *name, char *ret_path, size_t size, struct err *err)
+int child_find_program(const char *name, char *ret_path, size_t size, struct err *err)
 {
 	const char *list = getenv("PATH");
 
@@ -464,7 +464,7 @@ int child_start(struct loop *loop, const char *const argv[], const char *input, 
 	char path[PATH_MAX];
 
 	bury_undead();
-	code = find_program(argv[0], path, sizeof(path), err);
+	code = child_find_program(argv[0], path, sizeof(path), err);
 	if (code)
 		return code;
 	child = mem_alloc(1, sizeof(*child));

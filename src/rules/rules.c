@@ -19,6 +19,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "io/child.h"
 #include "rules/nft_table.h"
 
 #include <limits.h>
@@ -345,15 +346,9 @@ static ino_t find_iptables(void)
 	char path[PATH_MAX];
 	struct stat st;
 
-	for (const char *dir = getenv("PATH"); dir && *dir;) {
-		const size_t len = strcspn(dir, ":");
-
-		(void)snprintf(path, sizeof(path), "%.*s/iptables-restore", (int)len, dir);
-		if (len && !stat(path, &st))
-			return st.st_ino;
-		dir += len + (dir[len] == ':');
-	}
-	return 0;
+	if (child_find_program("iptables-restore", path, sizeof(path), NULL) || stat(path, &st))
+		return 0;
+	return st.st_ino;
 }
 
 /* Nothing is known to be as wanted. */
