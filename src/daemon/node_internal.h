@@ -75,8 +75,9 @@ struct node {
 
 	struct subnet_file old_file; /* found at the start */
 	bool has_old_file;
-	char *file_text;  /* last written */
-	int network_lock; /* abstract socket */
+	char *file_text;                 /* last written */
+	char file_problem[ERR_TEXT_MAX]; /* why it could not be written; "": it could */
+	int network_lock;                /* abstract socket */
 	struct ip_net locked_network;
 	int running_lock; /* abstract socket, from the start: --cleanup sees it */
 };
