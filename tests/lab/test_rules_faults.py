@@ -221,7 +221,7 @@ def test_the_lock_of_iptables_legacy_is_held_for_long(make):
         start(keeper, wait=False)
         h1.wait_readyz(503, "missing rules: waiting for iptables-restore\n")
         h1.wait_log("xtables.lock is held by .* \\(pid", timeout=10)
-        h1.wait_readyz(503, "missing rules: waiting for iptables-restore: .* is held by")
+        h1.wait_readyz(503, "missing rules: waiting for ip6?tables-restore: .* is held by")
         h1.wait_readyz(503, "lock")
     h1.wait_ready()
     assert in_force(keeper)
