@@ -157,7 +157,7 @@ static int create_temporary(const char *path, mode_t mode, char **ret_temporary,
 	fd = mkostemp(temporary, O_CLOEXEC);
 	if (fd < 0) {
 		r = -errno;
-		return err_sys(err, r, "cannot create %s", temporary);
+		return err_sys(err, r, "cannot write %s", path);
 	}
 	/* The temporary file is 0600; the umask has no say in what was asked for. */
 	if (fchmod(fd, mode) < 0) {

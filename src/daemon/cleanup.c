@@ -59,7 +59,7 @@ static void note(struct cleanup *c, int code, const char *what, const struct err
 
 static int check_alone(struct err *err)
 {
-	static const char prefix[] = "@weft/network/";
+	static const char prefix[] = "@weft/network/", running[] = "@weft/running/";
 	_cleanup_free_ char *sockets = NULL;
 	const char *name;
 	size_t len;
@@ -68,6 +68,10 @@ static int check_alone(struct err *err)
 	if (code)
 		return err_wrap(err, code, "cannot tell whether flanneld is running");
 	name = strstr(sockets, prefix);
+	if (!name && strstr(sockets, running))
+		return err_set(err, -EBUSY,
+			       "flanneld is running on this host, and waits for its network: stop "
+			       "it first");
 	if (!name)
 		return 0;
 	name += strlen(prefix);
@@ -106,7 +110,7 @@ static void on_poll(void *userdata)
 
 static void remove_rules(struct cleanup *c)
 {
-	const struct rules_events events = {on_state, on_notice, c};
+	const struct rules_events events = {on_state, on_notice, NULL, c};
 	const struct policy nothing = {0};
 
 	c->rules = rules_new(c->loop, c->options->iptables_resync_s, &events);

@@ -54,7 +54,7 @@ static const char *const waits_for[] = {
 	[HEALTH_FILTER] = "",
 	[HEALTH_FORWARDING] = "",
 	[HEALTH_RULES] = "waiting for the lease",
-	[HEALTH_FILE] = "waiting for the kernel",
+	[HEALTH_FILE] = "waiting for devices, routes and rules",
 };
 _Static_assert(ARRAY_SIZE(waits_for) == HEALTH_PART_COUNT, "a reason for each part");
 

@@ -82,6 +82,16 @@ static int lock_network(struct node *node, const struct netconf *conf, struct er
 	return 0;
 }
 
+/* Before the network is known --cleanup must see us, too. Containers have pids of their own. */
+static void tell_running(struct node *node)
+{
+	char name[64];
+
+	(void)snprintf(name, sizeof(name), "weft/running/%d/%lld", (int)getpid(),
+		       (long long)loop_now_ms());
+	(void)node_lock(name, &node->running_lock, NULL);
+}
+
 /* ---- config and uplink ---- */
 
 static bool share_a_device(const struct backend *a, const struct backend *b)
@@ -473,7 +483,8 @@ int node_new(struct loop *loop, const struct options *options, struct health *he
 	node->health = health;
 	node->fatal = fatal;
 	node->userdata = userdata;
-	node->network_lock = node->rules_lock = -1;
+	node->network_lock = node->rules_lock = node->rules_owner = node->running_lock = -1;
+	tell_running(node);
 	code = reconciler_new(loop, &kernel_events, &node->reconciler, err);
 	if (code) {
 		node_free(node);
@@ -484,6 +495,7 @@ int node_new(struct loop *loop, const struct options *options, struct health *he
 	node->file_timer = loop_timer_new(loop, node_file_write, node);
 	node->filter_timer = loop_timer_new(loop, on_filter_timer, node);
 	node->rules_timer = loop_timer_new(loop, node_rules_want, node);
+	node->forwarding_timer = loop_timer_new(loop, node_forwarding_check, node);
 	node->peers = peers_new(node_plan_peer, node);
 	peers_set_usable(node->peers, node_plan_is_usable);
 	code = node_open_store(node, &store_events, err);
@@ -522,6 +534,7 @@ void node_free(struct node *node)
 	loop_event_free(node->file_timer);
 	loop_event_free(node->filter_timer);
 	loop_event_free(node->rules_timer);
+	loop_event_free(node->forwarding_timer);
 	rules_free(node->rules);
 	node_filter_done(node);
 	netconf_done(&node->conf);
@@ -533,5 +546,9 @@ void node_free(struct node *node)
 		close(node->network_lock);
 	if (node->rules_lock >= 0)
 		close(node->rules_lock);
+	if (node->rules_owner >= 0)
+		close(node->rules_owner);
+	if (node->running_lock >= 0)
+		close(node->running_lock);
 	free(node);
 }

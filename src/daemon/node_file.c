@@ -8,6 +8,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
 
 #define FILE_RETRY_MS 5000
 
@@ -52,12 +54,15 @@ void node_file_write(void *userdata)
 	file = make_file(node);
 	text = subnet_file_format(&file);
 	if (is_written(node, text)) {
+		*node->file_problem = '\0';
 		health_good(node->health, HEALTH_FILE); /* a change that failed was taken back */
 		return;
 	}
 	if (file_write_atomic(node->options->subnet_file, text, 0644, &err)) {
-		log_warning("Writing the subnet file failed: %s; retrying in %d s", err.text,
-			    FILE_RETRY_MS / 1000);
+		if (strcmp(node->file_problem, err.text) != 0)
+			log_warning("Writing the subnet file failed: %s; trying again every %d s",
+				    err.text, FILE_RETRY_MS / 1000);
+		(void)snprintf(node->file_problem, sizeof(node->file_problem), "%s", err.text);
 		health_missing(node->health, HEALTH_FILE, err.text);
 		loop_timer_set(node->file_timer, FILE_RETRY_MS);
 		return;
@@ -65,6 +70,7 @@ void node_file_write(void *userdata)
 	log_info("Wrote subnet file to %s", node->options->subnet_file);
 	free(node->file_text);
 	node->file_text = TAKE_PTR(text);
+	*node->file_problem = '\0';
 	health_good(node->health, HEALTH_FILE);
 	health_announce(node->health);
 }

@@ -100,8 +100,11 @@ static void install_rule(struct node *node, struct node_filter *f)
 		no_filter(node, &err);
 		return;
 	}
-	log_info("Accepting VXLAN packets of VNI %u from known peers only (nftables table %s)",
-		 f->filter.vni, f->filter.set.table);
+	if (!f->repaired || node->filter_failed)
+		log_info("Accepting VXLAN packets of VNI %u from known peers only (nftables table "
+			 "%s)",
+			 f->filter.vni, f->filter.set.table);
+	f->repaired = false;
 	node->filter_failed = false;
 	health_good(node->health, HEALTH_FILTER);
 }
@@ -127,7 +130,8 @@ void node_filter_check(struct node *node)
 		if (!f->device || (there && !f->listing) ||
 		    (there && peer_filter_is_intact(&f->filter, f->listing)))
 			continue;
-		if (f->has_set)
+		f->repaired |= f->has_set;
+		if (f->has_set && reconciler_may_log(node->reconciler))
 			log_warning("The peer filter (nftables table %s) was changed or removed; "
 				    "restoring it",
 				    f->filter.set.table);

@@ -19,6 +19,7 @@ struct node_filter {
 	uint8_t device; /* slot; DEVICE_NONE: unused */
 	struct peer_filter filter;
 	bool has_set;
+	bool repaired; /* what was there before comes back: no news */
 	char *listing; /* the table as nft lists it with the rule; NULL: no rule yet */
 };
 
@@ -61,19 +62,24 @@ struct node {
 	struct node_filter filter[2 * IP_FAMILY_COUNT];
 	bool filter_failed; /* and it was said */
 
-	struct rules *rules;       /* NULL: none were wanted yet, or another keeps them */
-	int rules_lock;            /* abstract socket */
-	struct event *rules_timer; /* try again to keep them */
-	bool rules_tried;          /* in force, or it is known why not */
+	struct rules *rules;          /* NULL: none were wanted yet, or another keeps them */
+	int rules_lock;               /* abstract socket */
+	int rules_owner;              /* another, whose name says for which network */
+	char rules_of[IP_NET_STRLEN]; /* the network whose daemon keeps the rules; "": ours */
+	struct event *rules_timer;    /* look again at what they need */
+	bool rules_tried;             /* in force, or it is known why not */
 	char rules_problem[ERR_TEXT_MAX], rules_notice[ERR_TEXT_MAX]; /* "": none */
 	char bridge_problem[ERR_TEXT_MAX];
 	char forwarding_problem[ERR_TEXT_MAX];
+	struct event *forwarding_timer; /* try again */
 
 	struct subnet_file old_file; /* found at the start */
 	bool has_old_file;
-	char *file_text;  /* last written */
-	int network_lock; /* abstract socket */
+	char *file_text;                 /* last written */
+	char file_problem[ERR_TEXT_MAX]; /* why it could not be written; "": it could */
+	int network_lock;                /* abstract socket */
 	struct ip_net locked_network;
+	int running_lock; /* abstract socket, from the start: --cleanup sees it */
 };
 
 /* node_backend.c */
@@ -132,8 +138,9 @@ int node_lock(const char *name, int *ret_fd, struct err *err);
 /* Rules as config, flags and lease want them. Also a timer callback: @userdata is a struct
  * node. */
 void node_rules_want(void *userdata);
-/* The host must forward packets: sees to it. Cheap when it does. */
-void node_forwarding_check(struct node *node);
+/* The host must forward packets: sees to it. Cheap when it does. Also a timer callback: @userdata
+ * is a struct node. */
+void node_forwarding_check(void *userdata);
 
 /* node_filter.c */
 /* @device, as @link says, gets a peer filter (or, switched off, loses it). */

@@ -4,21 +4,29 @@
  *
  * Rules are wanted as soon as the own subnet is known; the subnet file, which makes pods
  * possible, waits until they have been tried. All networks of a host share the names of
- * chains and tables, so one daemon keeps them: the one that was first.
+ * chains and tables, so one daemon keeps them: the one that was first. Its rules are for
+ * pods that go on when it stops; so whoever has seen another keep them leaves them alone, also
+ * when that one is gone, until it is started anew. Who wants none removes what was there, and
+ * gives way.
  */
 #include "daemon/node_internal.h"
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "kernel/sysctl.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
-#define LOCK_NAME      "weft/rules"
-#define RULES_RETRY_MS 20000
+#define LOCK_NAME    "weft/rules"
+#define OWNER_PREFIX "weft/rules/" /* and the network that the rules are for */
+#define SOCKETS_MAX  (16 * 1024 * 1024)
+#define RETRY_MS     20000
+#define GIVE_WAY_MS  1000
 
 /* ---- rules ---- */
 
@@ -90,6 +98,14 @@ static void on_notice(const char *text, void *userdata)
 		report(node);
 }
 
+static void on_waiting(const char *text, void *userdata)
+{
+	struct node *node = userdata;
+
+	if (!node->rules_tried)
+		health_missing(node->health, HEALTH_RULES, text);
+}
+
 /* In iptables mode packets between pods of one bridge must pass iptables, too: kube-proxy's
  * services need it, and flannel insists. */
 static void check_bridge_netfilter(struct node *node)
@@ -112,43 +128,114 @@ static void check_bridge_netfilter(struct node *node)
 	note(node->bridge_problem, *err.text ? err.text : NULL, 'E',
 	     "br_netfilter is there, or not needed any more");
 	if (*err.text)
-		loop_timer_set(node->rules_timer, RULES_RETRY_MS);
+		loop_timer_set(node->rules_timer, RETRY_MS);
 }
 
-/* 0; -EADDRINUSE: another daemon keeps the rules of this host. */
-static int lock_rules(struct node *node)
+static void close_socket(int *fd)
 {
-	return node->rules_lock >= 0 ? 0 : node_lock(LOCK_NAME, &node->rules_lock, NULL);
+	if (*fd >= 0)
+		(void)close(*fd);
+	*fd = -1;
+}
+
+/* The network of whoever keeps the rules, "10.5.0.0/16"; "": nobody says so. */
+static void find_owner(char *buf, size_t size)
+{
+	_cleanup_free_ char *sockets = NULL;
+	const char *name;
+	size_t len;
+
+	*buf = '\0';
+	if (file_read(AT_FDCWD, "/proc/net/unix", SOCKETS_MAX, &sockets, &len, NULL))
+		return;
+	name = strstr(sockets, "@" OWNER_PREFIX);
+	if (!name)
+		return;
+	name += strlen("@" OWNER_PREFIX);
+	(void)snprintf(buf, size, "%.*s", (int)strcspn(name, "@\n"), name);
+}
+
+/* Who comes second can name us. A config may change the network. */
+static void tell_owner(struct node *node)
+{
+	const struct netconf *conf = &node->conf;
+	char network[IP_NET_STRLEN], name[sizeof(OWNER_PREFIX) + IP_NET_STRLEN];
+
+	(void)ip_net_format(&conf->range[conf->enabled[IP_V4] ? IP_V4 : IP_V6].network, network);
+	(void)snprintf(name, sizeof(name), OWNER_PREFIX "%s", network);
+	close_socket(&node->rules_owner);
+	(void)node_lock(name, &node->rules_owner, NULL);
+}
+
+/* Whether another daemon keeps the rules of this host, or did. */
+static bool comes_second(struct node *node)
+{
+	if (*node->rules_of)
+		return true;
+	if (node->rules_lock >= 0 || !node_lock(LOCK_NAME, &node->rules_lock, NULL))
+		return false;
+	find_owner(node->rules_of, sizeof(node->rules_of));
+	if (!*node->rules_of)
+		loop_timer_set(node->rules_timer, RETRY_MS);
+	return true;
+}
+
+static void stay_behind(struct node *node, bool wants)
+{
+	char text[256] = "another flanneld is at the masquerade and forward rules of this host; "
+			 "those of this network are not in force";
+
+	if (*node->rules_of)
+		(void)snprintf(text, sizeof(text),
+			       "the masquerade and forward rules of this host are kept by another "
+			       "flanneld, for network %s; those of this network are not in force: "
+			       "when the other has gone for good, restart this one",
+			       node->rules_of);
+	on_state(wants ? text : NULL, node);
+}
+
+/* Nothing is wanted and nothing is left: another may come. */
+static bool give_way(struct node *node)
+{
+	if (!node->rules || !node->rules_tried || *node->rules_problem ||
+	    !rules_is_idle(node->rules))
+		return false;
+	rules_free(TAKE_PTR(node->rules));
+	close_socket(&node->rules_owner);
+	close_socket(&node->rules_lock);
+	return true;
 }
 
 void node_rules_want(void *userdata)
 {
 	struct node *node = userdata;
-	const struct rules_events events = {on_state, on_notice, node};
+	const struct rules_events events = {on_state, on_notice, on_waiting, node};
 	struct policy policy;
+	bool wants;
 
 	if (!node->has_own || node->dead)
 		return;
 	policy = make_policy(node);
-	if (lock_rules(node)) {
-		loop_timer_set(node->rules_timer, RULES_RETRY_MS);
-		on_state(policy.masquerade || policy.forward
-				 ? "another flanneld keeps the masquerade and forward rules of "
-				   "this host; those of this network are not in force"
-				 : NULL,
-			 node);
+	wants = policy.masquerade || policy.forward;
+	if (!wants && give_way(node))
+		return;
+	if (comes_second(node)) {
+		stay_behind(node, wants);
 		return;
 	}
-	if (policy.masquerade || policy.forward)
+	if (wants) {
+		tell_owner(node);
 		check_bridge_netfilter(node);
+	}
 	if (!node->rules)
 		node->rules = rules_new(node->loop, node->options->iptables_resync_s, &events);
 	if (!node->rules_tried)
 		health_missing(node->health, HEALTH_RULES,
 			       node->conf.nftables ? "waiting for nftables"
-						   : "waiting for iptables-restore, or it for "
-						     "/run/xtables.lock");
+						   : "waiting for iptables-restore");
 	rules_want(node->rules, &policy, node->conf.nftables);
+	if (!wants)
+		loop_timer_set(node->rules_timer, *node->rules_problem ? RETRY_MS : GIVE_WAY_MS);
 	if (node->rules_tried)
 		report(node);
 }
@@ -195,8 +282,9 @@ static int ensure_forwarding(const struct node *node, enum ip_family f, struct e
 	return code;
 }
 
-void node_forwarding_check(struct node *node)
+void node_forwarding_check(void *userdata)
 {
+	struct node *node = userdata;
 	struct err err, wrapped = {""};
 
 	if (!node->has_own || !node->has_backend || node->dead)
@@ -210,7 +298,12 @@ void node_forwarding_check(struct node *node)
 	note(node->forwarding_problem, *wrapped.text ? wrapped.text : NULL, 'E',
 	     "This host forwards packets again");
 	if (*wrapped.text)
-		health_degraded(node->health, HEALTH_FORWARDING, wrapped.text);
+		health_missing(node->health, HEALTH_FORWARDING, wrapped.text);
 	else
 		health_good(node->health, HEALTH_FORWARDING);
+	/* What is set is notified; that it can be set is not. */
+	if (*wrapped.text)
+		loop_timer_set(node->forwarding_timer, RETRY_MS);
+	else
+		health_announce(node->health);
 }

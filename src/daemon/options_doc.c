@@ -346,7 +346,8 @@ static const char man_rules[] =
 	"names up to 32 networks, of either family, towards which pods keep their address.\n"
 	"net.ipv4.ip_forward (with IPv6 net.ipv6.conf.all.forwarding) is set to 1. In iptables\n"
 	"kernel module br_netfilter must be loaded. One daemon of a host keeps the rules: a\n"
-	"second one, of another network, is told so in its log.\n"
+	"second one, of another network, says so, and leaves them alone until it is restarted\n"
+	"without the first.\n"
 	"The rules stay when the daemon ends;\n"
 	".B \\-\\-cleanup\n"
 	"removes them, with everything else that is ours, but leaves forwarding on.\n";

@@ -111,7 +111,7 @@ static bool find_in(const char *list, const char *name, char *ret_path, size_t s
 	return false;
 }
 
-static int find_program(const char *name, char *ret_path, size_t size, struct err *err)
+int child_find_program(const char *name, char *ret_path, size_t size, struct err *err)
 {
 	const char *list = getenv("PATH");
 
@@ -378,15 +378,9 @@ static int make_pipe(int fd, int *ret_ours, int *ret_its)
 	return 0;
 }
 
-/* Everything that the loop is to tell us, before the child can do any of it. SIGCHLD may be
- * blocked, by who has started us: then each child would seem to run into its time limit. */
+/* Everything that the loop is to tell us, before the child can do any of it. */
 static int listen_to(struct loop *loop, struct child *child, int timeout_ms)
 {
-	sigset_t set;
-
-	(void)sigemptyset(&set);
-	(void)sigaddset(&set, SIGCHLD);
-	(void)sigprocmask(SIG_UNBLOCK, &set, NULL);
 	child->on_sigchld = loop_signal_new(loop, SIGCHLD, on_sigchld, child);
 	child->timer = loop_timer_new(loop, on_timer, child);
 	child->on_out = loop_fd_new(loop, child->out, on_output, child);
@@ -464,7 +458,7 @@ int child_start(struct loop *loop, const char *const argv[], const char *input, 
 	char path[PATH_MAX];
 
 	bury_undead();
-	code = find_program(argv[0], path, sizeof(path), err);
+	code = child_find_program(argv[0], path, sizeof(path), err);
 	if (code)
 		return code;
 	child = mem_alloc(1, sizeof(*child));

@@ -33,6 +33,8 @@ struct child_events {
 
 struct child;
 
+/* The file that child_start() starts for @name. -ENOENT: no such program; other -errno. */
+int child_find_program(const char *name, char *ret_path, size_t size, struct err *err);
 /* Starts @argv[0] (with a slash: that file), searched in PATH and then in the system's sbin and bin
  * directories, with the daemon's environment and LC_ALL=C. @input may be NULL; it is copied.
  * @timeout_ms: after that it is killed. -ENOENT: no such program; other -errno. */

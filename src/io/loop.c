@@ -155,7 +155,16 @@ struct event *loop_writable_new(struct loop *loop, int fd, loop_fn fn, void *use
 
 struct event *loop_signal_new(struct loop *loop, int signal, loop_fn fn, void *userdata)
 {
-	return source_new_armed(loop, signal, EV_SIGNAL, fn, userdata);
+	struct event *event = source_new_armed(loop, signal, EV_SIGNAL, fn, userdata);
+	sigset_t set;
+
+	/* Who has started us may have blocked it, and a mask is inherited: nobody could end us,
+	 * and each child would seem to run into its time limit. */
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, signal);
+	if (event)
+		(void)sigprocmask(SIG_UNBLOCK, &set, NULL);
+	return event;
 }
 
 struct event *loop_timer_new(struct loop *loop, loop_fn fn, void *userdata)

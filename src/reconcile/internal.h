@@ -94,9 +94,6 @@ bool program_batch(struct reconciler *r);
 /* reconciler.c */
 /* Another's hand changed what was as wanted. */
 void reconciler_note_drift(struct reconciler *r);
-/* Whether one more line about repairs or failures may be written now: who fights with us
- * must not fill the log. What is held back is counted, and the number logged later. */
-bool reconciler_may_log(struct reconciler *r);
 /* Logs a failure that will be tried again in @retry_ms, within limits. */
 void reconciler_log_failure(struct reconciler *r, const char *what, const char *why,
 			    int64_t retry_ms);

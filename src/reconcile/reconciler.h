@@ -76,6 +76,9 @@ void reconciler_want_end(struct reconciler *r);
 /* Owners of one entry want it differently, and one may have gone: plan anew. */
 bool reconciler_has_conflicts(const struct reconciler *r);
 
+/* Whether one more line about repairs or failures may be written now: who fights with us
+ * must not fill the log. What is held back is counted, and the number logged later. */
+bool reconciler_may_log(struct reconciler *r);
 /* Reads the kernel anew, wholly. */
 void reconciler_resync(struct reconciler *r);
 /* Something wanted has changed: work soon, from the loop. */

@@ -71,6 +71,7 @@ struct iptables {
 	struct child *child;
 	struct event *timer; /* REFUSED; RESTORING: patience with the lock */
 	struct iptables_view *view, *learned;
+	bool was_slow;            /* and it was logged; until a check does not fail */
 	int rounds;               /* restores of this check */
 	char *text;               /* given to the last one; NULL: none yet, or it succeeded */
 	char failure[TEXT_MAX];   /* of that one, or why REFUSED */
@@ -119,7 +120,7 @@ static void conclude(struct iptables *ipt, enum iptables_outcome outcome, const 
 	ipt->state = STATE_IDLE;
 	loop_timer_stop(ipt->timer);
 	if (outcome != IPTABLES_FAILED)
-		ipt->changed = false;
+		ipt->changed = ipt->was_slow = false;
 	if (ipt->again)
 		begin(ipt);
 	ipt->done(outcome, copy, ipt->userdata);
@@ -133,22 +134,31 @@ static void fail(struct iptables *ipt, const char *program, const char *what)
 	conclude(ipt, IPTABLES_FAILED, text);
 }
 
+/* A restore takes long. We may be gone after this. */
+static void tell_waiting(struct iptables *ipt)
+{
+	char why[256], text[TEXT_MAX];
+
+	iptables_explain_lock(child_pid(ipt->child), why, sizeof(why));
+	if (!*why)
+		(void)snprintf(why, sizeof(why),
+			       "it has not ended for %d s; it is killed after %d s",
+			       LOCK_PATIENCE_MS / 1000, RESTORE_TIMEOUT_MS / 1000);
+	(void)snprintf(text, sizeof(text), "waiting for %s: %s", restore_program(ipt), why);
+	if (!ipt->was_slow)
+		log_warning("W%s", text + 1);
+	ipt->was_slow = true;
+	ipt->done(IPTABLES_WAITING, text, ipt->userdata);
+}
+
 static void on_timer(void *userdata)
 {
 	struct iptables *ipt = userdata;
-	char why[256];
 
-	if (ipt->state == STATE_REFUSED) {
+	if (ipt->state == STATE_REFUSED)
 		conclude(ipt, IPTABLES_FAILED, ipt->failure);
-		return;
-	}
-	iptables_explain_lock(child_pid(ipt->child), why, sizeof(why));
-	if (*why)
-		log_warning("%s is waiting: %s", restore_program(ipt), why);
 	else
-		log_warning("%s has not ended for %d s; it is killed after %d s",
-			    restore_program(ipt), LOCK_PATIENCE_MS / 1000,
-			    RESTORE_TIMEOUT_MS / 1000);
+		tell_waiting(ipt);
 }
 
 /* -- children ---------------------------------------------------------------------------- */
@@ -164,10 +174,11 @@ static void run(struct iptables *ipt, enum state state, const char *const argv[]
 	ipt->state = code ? STATE_REFUSED : state;
 	if (!code)
 		return;
+	/* The other variants are used for what is beside the mode that was chosen. */
 	(void)snprintf(ipt->failure, sizeof(ipt->failure), "%s%s", err.text,
-		       code == -ENOENT ? ": install iptables, or set EnableNFTables in the "
-					 "network config"
-				       : "");
+		       code == -ENOENT && ipt->variant == IPTABLES_DEFAULT
+			       ? ": install iptables, or set EnableNFTables in the network config"
+			       : "");
 	loop_timer_set(ipt->timer, 0);
 }
 
@@ -246,8 +257,8 @@ static void restore(struct iptables *ipt)
 	}
 	if (ipt->rounds >= ROUNDS_MAX) {
 		fail(ipt, restore_program(ipt),
-		     "it succeeds, but the rules are not there afterwards: somebody else keeps "
-		     "changing them");
+		     "it succeeds, but the rules are not there afterwards: somebody else removes "
+		     "them, or iptables-save does not show them");
 		return;
 	}
 	ipt->rounds++;

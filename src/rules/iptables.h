@@ -26,6 +26,7 @@ enum iptables_outcome {
 	IPTABLES_APPLIED,  /* put into force, since it was wanted otherwise than before */
 	IPTABLES_REPAIRED, /* somebody else had changed it; @text says what */
 	IPTABLES_FAILED,   /* @text says why, and what helps */
+	IPTABLES_WAITING,  /* it has not ended; @text says for what it waits so long */
 };
 typedef void (*iptables_fn)(enum iptables_outcome outcome, const char *text, void *userdata);
 
@@ -35,7 +36,8 @@ struct iptables *iptables_new(struct loop *loop, enum iptables_variant variant,
 void iptables_free(struct iptables *ipt);
 
 /* From now on @policy is wanted (NULL: nothing of ours), and a check begins. @done is
- * called once for each check that has ended; several calls may be answered by one. */
+ * called once for each check that has ended (and before, if it waits); several calls may be
+ * answered by one. */
 void iptables_want(struct iptables *ipt, const struct policy *policy);
 /* Begins a check, or another one after that which is under way. */
 void iptables_check(struct iptables *ipt);

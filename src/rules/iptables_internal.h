@@ -28,7 +28,7 @@ struct iptables_lines {
 void iptables_render_chain(const struct policy *policy, enum ip_family family,
 			   enum iptables_table table, struct iptables_lines *ret_lines);
 /* The rules that flannel before v0.12 had in the base chain for the same purpose; none if
- * @policy wants nothing in this table. */
+ * @policy has no such purpose, in this table or elsewhere. */
 void iptables_render_old(const struct policy *policy, enum ip_family family,
 			 enum iptables_table table, struct iptables_lines *ret_lines);
 /* What follows "-A POSTROUTING " or "-I POSTROUTING 1 ": our jump. */

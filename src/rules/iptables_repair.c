@@ -15,7 +15,6 @@
 #include "base/mem.h"
 
 #include <assert.h>
-#include <stdarg.h>
 #include <stdio.h>
 
 const struct iptables_names iptables_names[IPTABLES_TABLE_COUNT] = {
@@ -42,10 +41,9 @@ static void render_side(const struct policy_side *side, char option, char *buf, 
 			       ip_net_format(&side->net, net));
 }
 
-static void render_decision(const struct policy_decision *decision, enum iptables_table table,
-			    char *buf, size_t size)
+/* The matches of a decision, each with a blank behind it. */
+static void render_matches(const struct policy_decision *decision, char *buf, size_t size)
 {
-	const struct iptables_names *names = &iptables_names[table];
 	char source[IP_NET_STRLEN + 8], destination[IP_NET_STRLEN + 8], mark[48] = "";
 
 	render_side(&decision->source, 's', source, sizeof(source));
@@ -53,11 +51,20 @@ static void render_decision(const struct policy_decision *decision, enum iptable
 	if (decision->mark)
 		(void)snprintf(mark, sizeof(mark), "-m mark --mark 0x%x/0x%x ", decision->mark,
 			       decision->mark);
-	(void)snprintf(buf, size, "-A %s %s%s%s%s-m comment --comment \"%s\" -j %s", names->chain,
-		       source, destination, mark,
+	(void)snprintf(buf, size, "%s%s%s%s", source, destination, mark,
 		       decision->leaves_as_own ? "-m addrtype --src-type LOCAL --limit-iface-out "
-					       : "",
-		       names->comment, targets[decision->verdict]);
+					       : "");
+}
+
+static void render_decision(const struct policy_decision *decision, enum iptables_table table,
+			    char *buf, size_t size)
+{
+	const struct iptables_names *names = &iptables_names[table];
+	char matches[192];
+
+	render_matches(decision, matches, sizeof(matches));
+	(void)snprintf(buf, size, "-A %s %s-m comment --comment \"%s\" -j %s", names->chain,
+		       matches, names->comment, targets[decision->verdict]);
 }
 
 void iptables_render_chain(const struct policy *policy, enum ip_family family,
@@ -81,46 +88,33 @@ void iptables_render_jump(enum iptables_table table, char *buf, size_t size)
 		       iptables_names[table].comment, iptables_names[table].chain);
 }
 
-__attribute__((format(printf, 2, 3))) static void add_line(struct iptables_lines *lines,
-							   const char *fmt, ...)
+static void add_old(struct iptables_lines *lines, enum iptables_table table,
+		    const struct policy_decision *decision, enum policy_verdict verdict)
 {
-	va_list ap;
+	char matches[192];
 
-	va_start(ap, fmt);
-	(void)vsnprintf(lines->line[lines->n], sizeof(lines->line[0]), fmt, ap);
-	va_end(ap);
+	render_matches(decision, matches, sizeof(matches));
+	(void)snprintf(lines->line[lines->n], sizeof(lines->line[0]), "-A %s %s-j %s",
+		       iptables_names[table].base, matches, targets[verdict]);
 	lines->n++;
 }
 
-/* As in flannel v0.11, network/iptables.go. */
 void iptables_render_old(const struct policy *policy, enum ip_family family,
 			 enum iptables_table table, struct iptables_lines *ret_lines)
 {
-	const char *group = family == IP_V6 ? "ff00::/8" : "224.0.0.0/4";
-	static const char *const randomness[] = {"", " --random-fully"};
-	char c[IP_NET_STRLEN], p[IP_NET_STRLEN];
-	struct ip_net net;
+	struct policy_decision decision[POLICY_DECISIONS_MAX];
+	size_t n;
 
-	iptables_render_chain(policy, family, table, ret_lines);
-	if (!ret_lines->n)
-		return;
 	ret_lines->n = 0;
-	net = ip_net_base(&policy->network[family]);
-	(void)ip_net_format(&net, c);
-	if (table == IPTABLES_FILTER) {
-		add_line(ret_lines, "-A FORWARD -s %s -j ACCEPT", c);
-		add_line(ret_lines, "-A FORWARD -d %s -j ACCEPT", c);
+	if (!policy)
 		return;
-	}
-	net = ip_net_base(&policy->subnet[family]);
-	(void)ip_net_format(&net, p);
-	add_line(ret_lines, "-A POSTROUTING -s %s -d %s -j RETURN", c, c);
-	add_line(ret_lines, "-A POSTROUTING ! -s %s -d %s -j RETURN", c, p);
-	for (size_t i = 0; i < ARRAY_SIZE(randomness); i++) {
-		add_line(ret_lines, "-A POSTROUTING -s %s ! -d %s -j MASQUERADE%s", c, group,
-			 randomness[i]);
-		add_line(ret_lines, "-A POSTROUTING ! -s %s -d %s -j MASQUERADE%s", c, c,
-			 randomness[i]);
+	n = table == IPTABLES_NAT ? policy_old_masquerade(policy, family, decision)
+				  : policy_forward(policy, family, decision);
+	for (size_t i = 0; i < n; i++) {
+		add_old(ret_lines, table, &decision[i], decision[i].verdict);
+		/* Of two kinds, as iptables was able to. */
+		if (decision[i].verdict == POLICY_MASQUERADE)
+			add_old(ret_lines, table, &decision[i], POLICY_MASQUERADE_RANDOM);
 	}
 }
 

@@ -62,40 +62,53 @@ static bool find_name(const char *words, const char *before, const char *ends, c
 	return true;
 }
 
-/* Something that helps, or "". */
-static void advise(const char *words, char *buf, size_t size)
+/* What is lacking, as far as the words tell; or "". */
+static void explain_lack(const char *words, char *buf, size_t size)
 {
 	char name[NAME_MAX_LEN];
 
 	*buf = '\0';
 	if (find_name(words, "Extension ", " ", name))
-		(void)snprintf(buf, size, "; the kernel has no `%s' (module xt_%s)", name, name);
+		(void)snprintf(buf, size, "the kernel has no `%s' (module xt_%s): ", name, name);
 	else if (find_name(words, "load match `", "'", name) ||
 		 find_name(words, "load target `", "'", name))
-		(void)snprintf(buf, size, "; iptables has no `%s' (libxt_%s.so)", name, name);
+		(void)snprintf(buf, size, "iptables has no `%s' (libxt_%s.so): ", name, name);
 	else if (strstr(words, "can't initialize") || strstr(words, "Table does not exist"))
 		(void)snprintf(buf, size,
-			       "; the kernel may lack a module (iptable_nat, "
-			       "iptable_filter), or we the privilege to load it");
+			       "the kernel may lack a module (iptable_nat, iptable_filter), or we "
+			       "the privilege to load it: ");
+}
+
+/* "Try `iptables-restore -h' or 'iptables-restore --help' for more information." helps
+ * nobody. */
+static void cut_hint(char *words)
+{
+	static const char end[] = "for more information.";
+	char *from = strstr(words, " Try `"), *to = from ? strstr(from, end) : NULL;
+
+	if (to)
+		(void)memmove(from, to + strlen(end), strlen(to + strlen(end)) + 1);
 }
 
 void iptables_explain_failure(const char *program, const char *ended, const char *text, char *buf,
 			      size_t size)
 {
-	char advice[224];
+	_cleanup_free_ char *words = mem_strdup(ended);
+	char lack[224];
 	const char *line;
 	int len = 0;
 
-	advise(ended, advice, sizeof(advice));
-	line = nth_line(text, find_line(ended), &len);
+	cut_hint(words);
+	explain_lack(words, lack, sizeof(lack));
+	line = nth_line(text, find_line(words), &len);
 	if (!line)
-		(void)snprintf(buf, size, "%s: %s%s", program, ended, advice);
+		(void)snprintf(buf, size, "%s%s: %s", lack, program, words);
 	else if (!strncmp(line, "COMMIT", 6))
-		(void)snprintf(buf, size, "%s: %s: the kernel refuses the table as a whole%s",
-			       program, ended, advice);
+		(void)snprintf(buf, size, "%s%s: %s: the kernel refuses the table as a whole", lack,
+			       program, words);
 	else
-		(void)snprintf(buf, size, "%s: %s: that is `%.*s'%s", program, ended, len, line,
-			       advice);
+		(void)snprintf(buf, size, "%s%s: %s: that is `%.*s'", lack, program, words, len,
+			       line);
 }
 
 /* The fifth word of a line of /proc/locks; 0: no number. */

@@ -6,7 +6,8 @@
 #include <sys/types.h>
 
 /* From the complaint of @program (its stderr) about @text, which it was given, to what it
- * was about: the rule of ours, and what the kernel or iptables lacks. @ended: "exit code 2:
+ * was about: what the kernel or iptables lacks (first, since the end may be cut), and the rule
+ * of ours. @ended: "exit code 2:
  * iptables-restore: line 5 failed". Pure. */
 void iptables_explain_failure(const char *program, const char *ended, const char *text, char *buf,
 			      size_t size);

@@ -6,6 +6,10 @@
  * (nft_rcv_nl_event()), some 8 to 30 ms, while a command takes less than one. They belong
  * to the network namespace that they were made in. What it has read is dropped after each command:
  * nothing stale is looked at, and the rules of others take no memory.
+ *
+ * libnftables reads anew whenever somebody has changed something meanwhile, without an end: where
+ * there are many rules and somebody who never pauses, a command would take for ever. It is
+ * ended by a signal that takes its socket away.
  */
 #include "rules/nft.h"
 
@@ -16,15 +20,24 @@
 #include <fcntl.h>
 #include <linux/netlink.h>
 #include <nftables/libnftables.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
+
+#define PATIENCE_S 5 /* 10,000 rules are read in 0.15 s */
 
 static struct {
 	struct nft_ctx *nft;
+	int nft_fd; /* its socket; -1: unknown */
 	struct netlink *netlink;
 	ino_t namespace; /* of both */
-} kept;
+} kept = {.nft_fd = -1};
+
+/* For the signal handler. */
+static volatile sig_atomic_t watched_fd = -1, null_fd = -1, overdue;
 
 /* 0 where /proc tells nothing. */
 static ino_t current_namespace(void)
@@ -49,15 +62,64 @@ static void drop_context(void)
 
 /* libnftables lets programs that we start inherit its socket. It says nowhere which that
  * is; it is the first that it opens, where @fd was free. */
-static void keep_from_children(int fd)
+static void find_socket(int fd)
 {
 	int protocol;
 	socklen_t len = sizeof(protocol);
 
-	if (!getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) &&
-	    protocol == NETLINK_NETFILTER)
-		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+	kept.nft_fd = -1;
+	if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) ||
+	    protocol != NETLINK_NETFILTER)
+		return;
+	(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+	kept.nft_fd = fd;
 }
+
+/* ---- patience ---- */
+
+static void on_alarm(int signal)
+{
+	const int code = errno;
+
+	(void)signal;
+	overdue = 1;
+	(void)dup3(null_fd, watched_fd, O_CLOEXEC);
+	errno = code;
+}
+
+static void set_alarm(int seconds)
+{
+	const struct itimerval when = {.it_value.tv_sec = seconds};
+
+	(void)setitimer(ITIMER_REAL, &when, NULL);
+}
+
+static void begin_watch(void)
+{
+	struct sigaction action = {.sa_handler = on_alarm};
+	sigset_t set;
+
+	overdue = 0;
+	if (null_fd < 0)
+		null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (kept.nft_fd < 0 || null_fd < 0)
+		return;
+	watched_fd = kept.nft_fd;
+	(void)sigaction(SIGALRM, &action, NULL);
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGALRM);
+	(void)sigprocmask(SIG_UNBLOCK, &set, NULL);
+	set_alarm(PATIENCE_S);
+}
+
+/* Whether it took too long: then nothing that libnftables says is true. */
+static bool end_watch(void)
+{
+	set_alarm(0);
+	return overdue;
+}
+
+/* ---- commands ---- */
 
 /* Drops what was made elsewhere. */
 static void enter_namespace(void)
@@ -84,7 +146,7 @@ static struct nft_ctx *get_context(void)
 		(void)close(fd);
 	kept.nft = nft_ctx_new(NFT_CTX_DEFAULT);
 	if (kept.nft) {
-		keep_from_children(fd);
+		find_socket(fd);
 		(void)nft_ctx_buffer_error(kept.nft);
 		(void)nft_ctx_buffer_output(kept.nft);
 	}
@@ -115,7 +177,14 @@ static int run(const char *commands, unsigned output_flags, char **ret_text, str
 	if (!nft)
 		return err_set(err, -ENOMEM, "libnftables cannot start");
 	nft_ctx_output_set_flags(nft, output_flags);
+	begin_watch();
 	code = nft_run_cmd_from_buffer(nft, commands);
+	if (end_watch()) {
+		drop_context();
+		return err_set(err, -ETIMEDOUT,
+			       "somebody else has changed nftables without a pause for %d s",
+			       PATIENCE_S);
+	}
 	complaint = nft_ctx_get_error_buffer(nft);
 	text = nft_ctx_get_output_buffer(nft);
 	if (code) {

@@ -10,7 +10,8 @@
 #include <stdint.h>
 
 /* Runs @commands; all of them take effect, or none. -ENOENT when something that they name
- * does not exist, else -EINVAL, with nft's first line of complaint. */
+ * does not exist; -ETIMEDOUT when others change so much that nft finds no end (5 s; they may or may
+ * not have taken effect); else -EINVAL, with nft's first line of complaint. */
 int nft_run(const char *commands, struct err *err);
 
 /* What `nft list` prints for @object ("table ip x"), without elements of sets and

@@ -314,3 +314,41 @@ bool nft_foreign_blockers(char *buf, size_t size)
 	return !nft_list_json("chains", &json, NULL) &&
 	       nft_foreign_parse_blockers(json, strlen(json), buf, size);
 }
+
+static bool has_rule(const json_t *list, const struct policy_decision *decision)
+{
+	json_t *object;
+	size_t i;
+
+	json_array_foreach (list, i, object)
+		if (nft_listing_does(json_object_get(object, "rule"), decision))
+			return true;
+	return false;
+}
+
+bool nft_foreign_parse_accepts(const char *json, size_t len, const char *name,
+			       const struct policy *policy)
+{
+	const struct place place = {.has_family = {[IP_V4] = strncmp(name, "ip6 ", 4) != 0,
+						   [IP_V6] = strncmp(name, "ip ", 3) != 0}};
+	struct policy_decision decision[2 * POLICY_DECISIONS_MAX];
+	size_t n = decide(&place, policy, decision);
+	_cleanup_json_ json_t *root = NULL;
+	json_t *list;
+
+	if (nft_listing_read(json, len, &root, &list, NULL))
+		return false;
+	while (n && has_rule(list, &decision[n - 1]))
+		n--;
+	return !n;
+}
+
+bool nft_foreign_accepts(const char *name, const struct policy *policy)
+{
+	_cleanup_free_ char *json = NULL;
+	char object[256];
+
+	(void)snprintf(object, sizeof(object), "chain %s", name);
+	return !nft_list_json(object, &json, NULL) &&
+	       nft_foreign_parse_accepts(json, strlen(json), name, policy);
+}

@@ -60,3 +60,10 @@ int nft_foreign_sweep(enum ip_family family, const struct policy *policy, bool *
 bool nft_foreign_blockers(char *buf, size_t size);
 /* The same from what `nft -j list chains` prints. Pure. */
 bool nft_foreign_parse_blockers(const char *json, size_t len, char *buf, size_t size);
+/* Whether the chain @name ("inet filter forward") has rules that accept all that @policy wants
+ * forwarded, or nothing of that comes by. Only rules that name the very networks and nothing
+ * else are understood. */
+bool nft_foreign_accepts(const char *name, const struct policy *policy);
+/* The same from what `nft -j list chain` prints. Pure. */
+bool nft_foreign_parse_accepts(const char *json, size_t len, const char *name,
+			       const struct policy *policy);

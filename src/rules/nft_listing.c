@@ -148,11 +148,13 @@ static bool is_verdict(const json_t *expr, enum policy_verdict verdict)
 	return false;
 }
 
-bool nft_listing_says(const json_t *rule, const struct policy_decision *decision)
+/* Whether @rule does what @decision says and nothing else; how often it counts. */
+static bool does(const json_t *rule, const struct policy_decision *decision, size_t *ret_counters)
 {
-	size_t n_source = 0, n_destination = 0, n_counter = 0, n_verdict = 0, i;
+	size_t n_source = 0, n_destination = 0, n_verdict = 0, i;
 	json_t *expr;
 
+	*ret_counters = 0;
 	if (decision->mark || decision->leaves_as_own)
 		return false; /* we know no such rule of others */
 	json_array_foreach (json_object_get(rule, "expr"), i, expr) {
@@ -161,15 +163,28 @@ bool nft_listing_says(const json_t *rule, const struct policy_decision *decision
 		else if (is_side(expr, "daddr", &decision->destination))
 			n_destination++;
 		else if (json_object_get(expr, "counter"))
-			n_counter++;
+			(*ret_counters)++;
 		else if (is_verdict(expr, decision->verdict))
 			n_verdict++;
 		else if (!nft_listing_is_comment(expr))
 			return false;
 	}
 	return n_source == ip_net_is_set(&decision->source.net) &&
-	       n_destination == ip_net_is_set(&decision->destination.net) && n_counter == 1 &&
-	       n_verdict == 1;
+	       n_destination == ip_net_is_set(&decision->destination.net) && n_verdict == 1;
+}
+
+bool nft_listing_says(const json_t *rule, const struct policy_decision *decision)
+{
+	size_t n_counters;
+
+	return does(rule, decision, &n_counters) && n_counters == 1;
+}
+
+bool nft_listing_does(const json_t *rule, const struct policy_decision *decision)
+{
+	size_t n_counters;
+
+	return does(rule, decision, &n_counters);
 }
 
 /* ---- what nft does not show ---- */

@@ -34,6 +34,8 @@ bool nft_listing_has_comment(const json_t *rule);
 /* Whether @rule counts, does what @decision says and nothing else, whatever its comment. Of
  * masquerading, source ports may be fully random or not. */
 bool nft_listing_says(const json_t *rule, const struct policy_decision *decision);
+/* The same, whether it counts or not. */
+bool nft_listing_does(const json_t *rule, const struct policy_decision *decision);
 
 /* Gives the rules of @list what nft could not show of iptables' extensions: those of our
  * comments, as "comment", and masquerading without more ado, as "masquerade". @family: "ip",

@@ -109,7 +109,8 @@ size_t policy_old_masquerade(const struct policy *policy, enum ip_family family,
 	struct ip_net group = multicast(family);
 	struct list list = {.decision = ret_decision};
 
-	if (!policy->masquerade || !is_usable(cluster) || !is_usable(pods))
+	if (!(policy->masquerade || policy->masquerade_elsewhere) || !is_usable(cluster) ||
+	    !is_usable(pods))
 		return 0;
 	put(&list, (struct policy_decision){.source = in(cluster),
 					    .destination = in(cluster),
@@ -141,8 +142,9 @@ size_t policy_forward(const struct policy *policy, enum ip_family family,
 
 bool policy_equal(const struct policy *a, const struct policy *b)
 {
-	if (a->masquerade != b->masquerade || a->fully_random != b->fully_random ||
-	    a->forward != b->forward || a->n_keep != b->n_keep)
+	if (a->masquerade != b->masquerade || a->masquerade_elsewhere != b->masquerade_elsewhere ||
+	    a->fully_random != b->fully_random || a->forward != b->forward ||
+	    a->n_keep != b->n_keep)
 		return false;
 	IP_FOREACH_FAMILY (f) {
 		if (!ip_net_equal(&a->network[f], &b->network[f]) ||

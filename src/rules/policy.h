@@ -25,7 +25,8 @@ struct policy {
 	struct ip_net network[IP_FAMILY_COUNT]; /* cluster network C; unset: family is off */
 	struct ip_net subnet[IP_FAMILY_COUNT];  /* this host's pods, P, inside C */
 	bool masquerade;
-	bool fully_random; /* masquerade with fully random source ports */
+	bool masquerade_elsewhere; /* not in these rules: but an old flannel's go from here */
+	bool fully_random;         /* masquerade with fully random source ports */
 	bool forward;
 	struct ip_net keep[POLICY_KEEP_MAX]; /* pods keep their address towards these */
 	size_t n_keep;                       /* of both families */
@@ -59,8 +60,8 @@ size_t policy_masquerade(const struct policy *policy, enum ip_family family,
 size_t policy_forward(const struct policy *policy, enum ip_family family,
 		      struct policy_decision ret_decision[POLICY_DECISIONS_MAX]);
 /* What flannel before v0.12 masqueraded by, in rules that bear no comment: only the
- * addresses tell them. (v0.11, network/iptables.go; MASQUERADE stands for both kinds.) Its
- * forward decisions were those of today. */
+ * addresses tell them. Also when we masquerade elsewhere. (v0.11, network/iptables.go; MASQUERADE
+ * stands for both kinds.) Its forward decisions were those of today. */
 size_t policy_old_masquerade(const struct policy *policy, enum ip_family family,
 			     struct policy_decision ret_decision[POLICY_DECISIONS_MAX]);
 

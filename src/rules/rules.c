@@ -19,6 +19,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "io/child.h"
 #include "rules/nft_table.h"
 
 #include <limits.h>
@@ -60,6 +61,7 @@ bool rules_is_home(const struct rules *r, enum ip_family f)
 /* Tells the state, once everything has been tried. */
 static void tell(struct rules *r)
 {
+	char text[ERR_TEXT_MAX];
 	const char *problem = "";
 
 	IP_FOREACH_FAMILY (f) {
@@ -71,9 +73,13 @@ static void tell(struct rules *r)
 			problem = rules_by_iptables(r, f) ? h->keeper.problem
 				  : rules_wants(r, f)     ? h->problem
 							  : h->leftover;
-		/* Nothing is wanted, and something of ours stays in iptables-legacy. */
-		if (!*problem && !rules_wants(r, f))
-			problem = h->legacy.problem;
+		/* Nothing is wanted, and nobody can say what iptables-legacy has. */
+		if (!*problem && !rules_wants(r, f) && *h->legacy.problem) {
+			(void)snprintf(text, sizeof(text),
+				       "iptables-legacy may still have some of ours: %.400s",
+				       h->legacy.problem);
+			problem = text;
+		}
 	}
 	if (r->told && !strcmp(r->state, problem))
 		return;
@@ -86,10 +92,16 @@ static void tell(struct rules *r)
 static void tell_notice(struct rules *r)
 {
 	const char *text = *r->refused ? r->refused : r->blockers;
+	char legacy[ERR_TEXT_MAX];
 
-	IP_FOREACH_FAMILY (f)
-		if (!*text && r->home[f].legacy.wants)
-			text = r->home[f].legacy.problem;
+	IP_FOREACH_FAMILY (f) {
+		if (*text || !r->home[f].legacy.wants || !*r->home[f].legacy.problem)
+			continue;
+		(void)snprintf(legacy, sizeof(legacy),
+			       "iptables-legacy, beside nftables, may drop packets of pods: %.400s",
+			       r->home[f].legacy.problem);
+		text = legacy;
+	}
 	if (!strcmp(r->notice, text))
 		return;
 	(void)snprintf(r->notice, sizeof(r->notice), "%s", text);
@@ -124,6 +136,13 @@ void rules_log_removal(struct rules *r, const char *what, const char *where)
 	log_info("Removed %s %s", what, where);
 }
 
+static const char *name_rules(bool masquerade, bool forward)
+{
+	return masquerade && forward ? "Masquerade and forward"
+	       : masquerade          ? "Masquerade"
+				     : "Forward";
+}
+
 /* ---- nftables: our own tables ---- */
 
 static void install_table(struct rules *r, enum ip_family f)
@@ -151,7 +170,9 @@ static void look_at_table(struct rules *r, enum ip_family f)
 	if (!h->has_table) {
 		install_table(r, f);
 		if (h->has_table)
-			log_info("Rules are in force: nftables table %s", nft_table_name(f));
+			log_info("%s rules are in force: nftables table %s",
+				 name_rules(r->policy.masquerade, r->policy.forward),
+				 nft_table_name(f));
 	} else if (r->touched_table[f] && !nft_table_is_intact(f, h->listing)) {
 		(void)snprintf(text, sizeof(text), "Restored nftables table %s, changed by %s",
 			       nft_table_name(f), r->culprit);
@@ -163,20 +184,49 @@ static void look_at_table(struct rules *r, enum ip_family f)
 
 /* ---- iptables ---- */
 
+static const char *name_tool(const struct keeper *k)
+{
+	static const char *const names[] = {
+		[DEFAULT_UNKNOWN] = "iptables",
+		[DEFAULT_IS_NFT] = "iptables-nft",
+		[DEFAULT_IS_LEGACY] = "iptables-legacy",
+	};
+
+	return k->variant == IPTABLES_LEGACY ? names[DEFAULT_IS_LEGACY]
+					     : names[k->rules->default_variant];
+}
+
+/* Beside nftables only forwarding matters. */
+static void log_applied(struct rules *r, const struct keeper *k)
+{
+	const bool home = k->variant == IPTABLES_DEFAULT;
+	char where[48];
+
+	if (k->wants) {
+		log_info("%s rules are in force: %s, %s",
+			 name_rules(home && r->policy.masquerade, r->policy.forward), name_tool(k),
+			 ip_family_name(k->family));
+		return;
+	}
+	(void)snprintf(where, sizeof(where), "%s, %s", name_tool(k), ip_family_name(k->family));
+	rules_log_removal(r, "our rules from", where);
+}
+
 static void on_checked(enum iptables_outcome outcome, const char *text, void *userdata)
 {
 	struct keeper *k = userdata;
 	struct rules *r = k->rules;
-	const char *tool = k->variant == IPTABLES_LEGACY ? "iptables-legacy" : "iptables";
+	const char *tool = name_tool(k);
 	const char *family = ip_family_name(k->family);
 	char line[ERR_TEXT_MAX];
 
 	switch (outcome) {
+	case IPTABLES_WAITING:
+		if (!r->told && r->events.waiting)
+			r->events.waiting(text, r->events.userdata);
+		return;
 	case IPTABLES_APPLIED:
-		if (k->wants)
-			log_info("Rules are in force: %s, %s", tool, family);
-		else
-			rules_log_removal(r, "our rules from iptables,", family);
+		log_applied(r, k);
 		break;
 	case IPTABLES_REPAIRED:
 		(void)snprintf(line, sizeof(line), "Restored our rules in %s, %s: %.300s", tool,
@@ -189,7 +239,7 @@ static void on_checked(enum iptables_outcome outcome, const char *text, void *us
 	case IPTABLES_INTACT:
 		break;
 	}
-	k->done = true;
+	k->done = r->ended = true;
 	(void)snprintf(k->problem, sizeof(k->problem), "%.400s",
 		       outcome == IPTABLES_FAILED ? text : "");
 	loop_timer_set(r->look_timer, 0);
@@ -197,7 +247,7 @@ static void on_checked(enum iptables_outcome outcome, const char *text, void *us
 
 void rules_start_keeper(struct rules *r, struct keeper *k, const struct policy *policy)
 {
-	k->wants = policy != NULL;
+	k->wants = policy && (policy->masquerade || policy->forward);
 	k->done = false;
 	k->checked_ms = loop_now_ms();
 	if (!k->ipt)
@@ -267,7 +317,7 @@ static void look(void *userdata)
 {
 	struct rules *r = userdata;
 
-	r->look_is_urgent = false;
+	r->look_is_urgent = r->ended = false;
 	r->added_ms = 0;
 	if (!r->has_want)
 		return;
@@ -296,15 +346,9 @@ static ino_t find_iptables(void)
 	char path[PATH_MAX];
 	struct stat st;
 
-	for (const char *dir = getenv("PATH"); dir && *dir;) {
-		const size_t len = strcspn(dir, ":");
-
-		(void)snprintf(path, sizeof(path), "%.*s/iptables-restore", (int)len, dir);
-		if (len && !stat(path, &st))
-			return st.st_ino;
-		dir += len + (dir[len] == ':');
-	}
-	return 0;
+	if (child_find_program("iptables-restore", path, sizeof(path), NULL) || stat(path, &st))
+		return 0;
+	return st.st_ino;
 }
 
 /* Nothing is known to be as wanted. */
@@ -429,7 +473,7 @@ size_t rules_n_removed(const struct rules *r)
 
 bool rules_is_idle(const struct rules *r)
 {
-	if (!r->told)
+	if (!r->told || r->ended)
 		return false;
 	IP_FOREACH_FAMILY (f)
 		if ((r->home[f].keeper.ipt && iptables_is_busy(r->home[f].keeper.ipt)) ||

@@ -18,6 +18,8 @@ struct rules_events {
 	/* Forwarded packets of pods may be dropped all the same, by rules that are not ours
 	 * to change; NULL: no longer. */
 	void (*notice)(const char *text, void *userdata);
+	/* Before state(): why it takes so long. May be NULL. */
+	void (*waiting)(const char *text, void *userdata);
 	void *userdata;
 };
 

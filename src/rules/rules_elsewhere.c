@@ -84,19 +84,32 @@ static void look_at_all_foreign(struct rules *r)
 		look_at_foreign(r, (enum nft_foreign_chain)i);
 }
 
-/* Chains that an administrator lets drop what they do not accept are named. */
+/* Chains that an administrator lets drop what they do not accept are named, unless they
+ * accept what is of pods. */
 static void look_at_hooks(struct rules *r)
 {
-	char chains[200];
+	char names[sizeof(r->droppers)], chains[sizeof(r->droppers)] = "";
+	char *rest, *name;
+	size_t n = 0;
 
 	if (!r->touched_hooks)
 		return;
 	r->touched_hooks = false;
-	*r->blockers = '\0';
-	if (r->policy.forward && nft_foreign_blockers(chains, sizeof(chains)))
+	*r->droppers = *r->blockers = '\0';
+	if (!r->policy.forward || !nft_foreign_blockers(r->droppers, sizeof(r->droppers)))
+		return;
+	(void)snprintf(names, sizeof(names), "%s", r->droppers);
+	for (name = strtok_r(names, ",", &rest); name; name = strtok_r(NULL, ",", &rest)) {
+		name += *name == ' ';
+		if (nft_foreign_accepts(name, &r->policy))
+			continue;
+		(void)snprintf(chains + n, sizeof(chains) - n, "%s%s", n ? ", " : "", name);
+		n = strlen(chains);
+	}
+	if (n)
 		(void)snprintf(r->blockers, sizeof(r->blockers),
-			       "nftables drops forwarded packets by policy in %s: its owner must "
-			       "accept those of pods there",
+			       "nftables drops forwarded packets by policy in %s: those of pods, "
+			       "too, unless a rule there accepts them",
 			       chains);
 }
 
@@ -104,12 +117,13 @@ static void look_at_hooks(struct rules *r)
 static void look_at_legacy(struct rules *r, enum ip_family f)
 {
 	struct keeper *k = &r->home[f].legacy;
-	struct policy forward = r->policy;
+	struct policy beside = r->policy;
 
 	if (k->ipt || !iptables_legacy_in_use(f))
 		return;
-	forward.masquerade = false;
-	rules_start_keeper(r, k, rules_wants(r, f) && r->policy.forward ? &forward : NULL);
+	beside.masquerade = false;
+	beside.masquerade_elsewhere = r->policy.masquerade;
+	rules_start_keeper(r, k, rules_wants(r, f) ? &beside : NULL);
 }
 
 /* What could not be removed is told to those who want nothing else. A kernel without
@@ -153,7 +167,7 @@ static void sweep(struct rules *r, enum ip_family f)
 	else
 		h->taken_over = true;
 	if (changed)
-		rules_log_removal(r, "our rules from iptables,", ip_family_name(f));
+		rules_log_removal(r, "our rules from iptables-nft,", ip_family_name(f));
 }
 
 /* Whether the accept rules of iptables mode are still the only ones in FORWARD. */

@@ -74,9 +74,11 @@ struct rules {
 	unsigned repairs;      /* in it */
 	size_t removed;        /* places that ours were removed from */
 	bool told;             /* state() was called */
+	bool ended;            /* a check of iptables has, and was not looked at yet */
 	char state[ERR_TEXT_MAX], notice[ERR_TEXT_MAX];
 	char refused[ERR_TEXT_MAX];  /* a chain of others that cannot be changed; "": none */
-	char blockers[ERR_TEXT_MAX]; /* chains that drop and are not ours to change */
+	char droppers[200];          /* chains that drop by policy and are not ours to change */
+	char blockers[ERR_TEXT_MAX]; /* of those that do not accept what is of pods; in words */
 };
 
 /* rules.c */

@@ -46,6 +46,18 @@ static void touch_iptables(struct rules *r, enum ip_family f, const struct nft_c
 	}
 }
 
+/* A chain of others whose rules decide what is said of it. */
+static bool is_of_dropper(const struct rules *r, const struct nft_change *change)
+{
+	const char *family = change->family == NFPROTO_IPV4   ? "ip"
+			     : change->family == NFPROTO_IPV6 ? "ip6"
+							      : "inet";
+	char name[sizeof(r->droppers)];
+
+	(void)snprintf(name, sizeof(name), "%s %s %s", family, change->table, change->chain);
+	return strstr(r->droppers, name);
+}
+
 static void on_message(const struct nlmsghdr *msg, void *userdata)
 {
 	struct rules *r = userdata;
@@ -71,7 +83,9 @@ static void on_message(const struct nlmsghdr *msg, void *userdata)
 	else if (change.family == NFPROTO_INET && is_about(&change, "firewalld", "filter_FORWARD"))
 		r->touched_foreign[NFT_FOREIGN_FIREWALLD] = r->touched = true;
 	if (change.kind == NFT_EVENT_CHAIN &&
-	    (change.is_base ? change.hook == NF_INET_FORWARD : change.removed && *r->blockers))
+	    (change.is_base ? change.hook == NF_INET_FORWARD : change.removed && *r->droppers))
+		r->touched_hooks = true;
+	if (change.kind == NFT_EVENT_RULE && *r->droppers && is_of_dropper(r, &change))
 		r->touched_hooks = true;
 	r->lost |= r->touched && change.removed;
 }

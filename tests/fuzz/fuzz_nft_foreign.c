@@ -210,11 +210,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	_cleanup_json_ json_t *root = NULL;
 	_cleanup_free_ char *sweep = NULL;
 	char text[64];
+	bool accepts;
 
 	if (nft_foreign_parse_blockers((const char *)data, size, text, sizeof(text)))
 		assert(*text && strnlen(text, sizeof(text)) < sizeof(text) && !strchr(text, '\n'));
-	if (nft_foreign_plan_sweep((const char *)data, size, &policy, &sweep, NULL))
+	accepts = nft_foreign_parse_accepts((const char *)data, size, "inet x y", &policy);
+	if (nft_foreign_plan_sweep((const char *)data, size, &policy, &sweep, NULL)) {
+		assert(!accepts);
 		return 0;
+	}
 	assert(!json_parse_object((const char *)data, size, "input", &root, NULL));
 	if (has_handle_twice(json_object_get(root, "nftables")))
 		return 0;

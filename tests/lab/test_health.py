@@ -147,6 +147,10 @@ def test_a_subnet_file_that_is_right_again(make_topo):
         pass
     h1.ip("link set eth0 mtu 1400")
     h1.wait_readyz(503, "missing subnet file")
+    for mtu in 1390, 1380:
+        h1.ip(f"link set eth0 mtu {mtu}")
+        wait_until(lambda: h1.ip_json("link", "show", "flannel.1")[0]["mtu"] == mtu - 50)
+    assert h1.log_text().count("Writing the subnet file failed") == 1
     h1.ip("link set eth0 mtu 1500")
     wait_until(lambda: h1.ip_json("link", "show", "flannel.1")[0]["mtu"] == 1450)
     os.unlink(directory)

@@ -6,6 +6,7 @@
 """
 
 import fcntl
+import json
 import os
 
 import pytest
@@ -136,7 +137,7 @@ def test_a_restore_that_fails_is_told_and_tried_again(make, mode):
     h1.wait_ready()
     assert in_force(keeper)
     h1.wait_readyz(200)
-    h1.wait_log("rules are in force")
+    h1.wait_log("The masquerade and forward rules are in force")
 
 
 def test_a_restore_that_begins_to_fail_later(make):
@@ -218,7 +219,9 @@ def test_the_lock_of_iptables_legacy_is_held_for_long(make):
     with open(keeper.tools.lock, "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         start(keeper, wait=False)
+        h1.wait_readyz(503, "missing rules: waiting for iptables-restore\n")
         h1.wait_log("xtables.lock is held by .* \\(pid", timeout=10)
+        h1.wait_readyz(503, "missing rules: waiting for ip6?tables-restore: .* is held by")
         h1.wait_readyz(503, "lock")
     h1.wait_ready()
     assert in_force(keeper)
@@ -249,12 +252,55 @@ def test_nftables_mode_without_iptables(make):
     assert any("filter FORWARD" in k for k in keeper.ours()), "not accepted beside Docker"
 
 
+def test_legacy_filters_and_its_tools_are_not_installed(make):
+    """It is said what may be lost, and at the end what may be left."""
+    keeper = make(NFTABLES)
+    h1, legacy = keeper.h1, firewall.Tools(keeper.lab, LEGACY)
+    legacy.iptables(h1, False, "-P", "FORWARD", "DROP")
+    start(keeper)
+    assert "legacy4 filter FLANNEL-FWD" in keeper.ours()
+    h1.stop_flanneld()
+    h1.allow_log("W", "iptables-legacy")
+    start(keeper, env={}, wrap=without(h1, IPTABLES_WORDS))
+    h1.wait_readyz(200, "iptables-legacy, beside nftables, may drop packets of pods: "
+                        "iptables-legacy-save is not installed\n")
+    h1.stop_flanneld()
+    done = h1.run_flanneld("--cleanup", timeout=15, wrap=without(h1, IPTABLES_WORDS))
+    assert done.code == 1 and any(
+        "iptables-legacy may still have some of ours: iptables-legacy-save is not installed" in x
+        for x in done.lines("E")), done.text
+    done = cleanup(keeper)
+    assert done.code == 0 and nothing_of_ours(keeper), done.text
+    legacy.iptables(h1, False, "-P", "FORWARD", "ACCEPT")
+
+
 def test_iptables_mode_without_nft(make):
     keeper = make(LEGACY)
     h1 = keeper.h1
     start(keeper, env=keeper.tools.env, wrap=without(h1, "nft|*-nft|xtables-nft-multi"))
     assert in_force(keeper)
     assert h1.get("/readyz")[0] == 200
+
+
+@pytest.mark.parametrize("flags", [[], ["--iptables-forward-rules=false"]])
+def test_nftables_mode_where_an_old_flannel_used_legacy(make, flags):
+    """Its rules bear no sign, stand beside ours, and masquerade what is to keep its address."""
+    keeper = make(NFTABLES)
+    h1, legacy = keeper.h1, firewall.Tools(keeper.lab, LEGACY)
+    start(keeper, *flags)
+    h1.stop_flanneld()
+    for v6, (net, sub) in keeper.site.nets(h1).items():
+        legacy.restore(h1, v6, firewall.original_v011(net, sub, v6))
+        legacy.iptables(h1, v6, "-t", "nat", "-A", "POSTROUTING", "-s", net, "-j", "RETURN")
+    start(keeper, *flags)
+
+    def left(v6):
+        return [x for x in legacy.save(h1, v6) if x.startswith("-A POSTROUTING")]
+
+    for v6, (net, _) in keeper.site.nets(h1).items():
+        wait_equal(lambda: left(v6), [f"-A POSTROUTING -s {net} -j RETURN"], 5)
+        legacy.iptables(h1, v6, "-t", "nat", "-F")
+        legacy.iptables(h1, v6, "-F")
 
 
 # -- the kernel ------------------------------------------------------------------------
@@ -296,18 +342,38 @@ def test_forwarding_is_switched_on_with_one_line(make, mode):
     assert len([x for x in h1.log_text().splitlines() if "conf.all.forwarding" in x]) == 1
 
 
+READ_ONLY = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys"
+
+
 def test_forwarding_that_cannot_be_switched_on(make):
     keeper = make(NFTABLES)
     h1 = keeper.h1
     h1.allow_log("E", "forward")
     h1.ns.sysctl("net/ipv4/ip_forward", 0)
-    start(keeper, wrap=mounted("mount --bind /proc/sys /proc/sys && "
-                               "mount -o remount,bind,ro /proc/sys"))
-    h1.wait_readyz(None, "ip_forward")
+    start(keeper, wait=False, wrap=mounted(READ_ONLY))
+    h1.wait_readyz(503, "missing forwarding: .*ip_forward")
     h1.wait_log("^E.*ip_forward")
-    assert in_force(keeper)
+    wait_until(lambda: in_force(keeper))
+    wait_until(lambda: os.path.exists(h1.subnet_file))
+    assert "READY=1" not in h1.log_text()
     h1.ns.sysctl("net/ipv4/ip_forward", 1)
-    wait_until(lambda: "ip_forward" not in h1.get("/readyz")[1], 10, "readyz without complaint")
+    h1.wait_ready()
+    h1.wait_readyz(200)
+
+
+def test_forwarding_that_can_be_switched_on_later(make):
+    keeper = make(NFTABLES)
+    h1 = keeper.h1
+    h1.allow_log("E", "forward")
+    h1.ns.sysctl("net/ipv4/ip_forward", 0)
+    start(keeper, wait=False, wrap=mounted(READ_ONLY))
+    h1.wait_readyz(503, "missing forwarding")
+    # After the last event of a start: there is nothing but the clock then.
+    wait_until(lambda: os.path.exists(h1.subnet_file))
+    stays(lambda: h1.get("/readyz")[0] == 503, 1)
+    inside(h1, "umount", "/proc/sys")
+    h1.wait_readyz(200, timeout=25)
+    assert forwarding(h1) == [1, 1]
 
 
 # -- --cleanup -------------------------------------------------------------------------
@@ -337,6 +403,8 @@ def test_cleanup_removes_ours_and_nothing_else(make, mode):
     h1.stop_flanneld()
     done = cleanup(keeper)
     assert done.code == 0 and not done.lines("E") and not done.lines("W"), done.text
+    removed = [x.split("] ")[1] for x in done.lines("I")]
+    assert len(removed) == len(set(removed)), done.text
     for word in ("flannel.1", "flannel-v6.1", "route"):
         assert any(word in x for x in done.lines("I") if "Removed" in x), done.text
     assert keeper.everything() == others
@@ -361,6 +429,22 @@ def test_cleanup_that_cannot_tell_whether_it_is_alone(make):
     done = h1.run_flanneld("--cleanup", env=keeper.tools.env, timeout=15,
                            wrap=mounted("mount -t tmpfs none /proc"))
     assert done.code == 1 and "cannot tell" in done.text, done.text
+    assert keeper.ours() == before
+
+
+def test_cleanup_beside_a_flanneld_that_waits_for_its_config(make):
+    keeper = make(NFTABLES)
+    h1 = keeper.h1
+    start(keeper)
+    h1.stop_flanneld()
+    before = keeper.ours()
+    config = os.path.join(keeper.site.topo.store.path, "config")
+    os.rename(config, config + ".off")
+    h1.allow_log("W", "config")
+    start(keeper, wait=False)
+    h1.wait_readyz(503, "network config")
+    done = cleanup(keeper)
+    assert done.code == 1 and "is running" in done.text, done.text
     assert keeper.ours() == before
 
 
@@ -413,37 +497,77 @@ def test_cleanup_that_fails_in_iptables_legacy(make):
 
 # -- two on one host -------------------------------------------------------------------
 
+class Second:
+    """A flanneld in h1's namespace with files and a network of its own (the files are h2's)."""
+
+    def __init__(self, keeper, *flags):
+        self.h1, self.dir = keeper.h1, os.path.join(keeper.site.h2.dir, "other-store")
+        os.makedirs(os.path.join(self.dir, "subnets"), exist_ok=True)
+        self.config()
+        argv = [self.h1.flanneld_argv()[0], f"--subnet-dir={self.dir}",
+                f"--subnet-file={self.dir}/subnet.env", "--healthz-ip=127.0.0.1",
+                "--healthz-port=8286", *flags]
+        env = self.h1._environment({**keeper.tools.env, "FLANNELD_STATE_DIR": f"{self.dir}/state"})
+        self.log = open(os.path.join(self.dir, "log"), "w+", encoding="utf-8")
+        self.process = self.h1.popen(*argv, stdout=self.log, stderr=self.log, env=env)
+
+    def config(self, **more):
+        config = {"Network": "10.77.0.0/16", "EnableNFTables": True,
+                  "Backend": {"Type": "vxlan", "VNI": 77, "Port": 8477}, **more}
+        path = os.path.join(self.dir, "config")
+        with open(path + ".new", "w", encoding="ascii") as f:
+            json.dump(config, f)
+        os.rename(path + ".new", path)
+
+    def text(self):
+        self.log.seek(0)
+        return self.log.read()
+
+    def wait_log(self, text):
+        wait_until(lambda: text in self.text(), 5, text)
+
+    def readyz(self):
+        return wait_until(lambda: self.h1.ns.http_get("127.0.0.1", 8286, "/readyz"))
+
+    def stop(self):
+        self.process.terminate()
+        assert self.process.wait(5) == 0
+        self.log.close()
+
+
 def test_a_second_flanneld_of_a_host_leaves_the_rules_alone(make):
+    """Also when the first one is gone: its pods go on, and it may come back."""
     keeper = make(NFTABLES)
-    h1, h2 = keeper.h1, keeper.site.h2
+    h1 = keeper.h1
     start(keeper)
     before = keeper.ours()
-    # The second has files and a network of its own, and h1's namespace.
-    config = ('{"Network": "10.77.0.0/16", "EnableNFTables": true,'
-              ' "Backend": {"Type": "vxlan", "VNI": 77, "Port": 8477}}')
-    other = os.path.join(h2.dir, "other-store")
-    os.makedirs(os.path.join(other, "subnets"))
-    with open(os.path.join(other, "config"), "w", encoding="ascii") as f:
-        f.write(config)
-    argv = [h1.flanneld_argv()[0], f"--subnet-dir={other}",
-            f"--subnet-file={other}/subnet.env", "--healthz-ip=127.0.0.1", "--healthz-port=8286",
-            *FLAGS]
-    env = h1._environment({**keeper.tools.env, "FLANNELD_STATE_DIR": f"{other}/state"})
-    with open(os.path.join(other, "log"), "w+", encoding="utf-8") as log:
-        second = h1.popen(*argv, stdout=log, stderr=log, env=env)
+    second = Second(keeper, *FLAGS)
+    second.wait_log("another flanneld, for network 10.5.0.0/16;")
+    status, body = second.readyz()
+    assert status == 503 and "another flanneld" in body
+    assert keeper.ours() == before and "Restored" not in h1.log_text()
+    h1.stop_flanneld()
+    second.config(nonMasqueradeCIDRs=["198.51.100.0/24"])
+    wait_until(lambda: second.text().count("Found network config") == 2)
+    stays(lambda: keeper.ours() == before, 0.5)
+    start(keeper)
+    assert keeper.ours() == before
+    h1.wait_readyz(200)
+    h1.stop_flanneld()
+    second.stop()
+    second = Second(keeper, *FLAGS)
+    wait_until(lambda: "10.77.0.0/16" in str(keeper.ours()), 5)
+    assert second.readyz()[0] == 200
+    second.stop()
 
-        def text():
-            log.seek(0)
-            return log.read()
 
-        wait_until(lambda: "another flanneld keeps" in text(), 5)
-        status, body = wait_until(lambda: h1.ns.http_get("127.0.0.1", 8286, "/readyz"))
-        assert status == 503 and "another flanneld" in body
-        assert keeper.ours() == before and "Restored" not in h1.log_text()
-        h1.stop_flanneld()
-        # It tries again from time to time, and with a new config.
-        with open(os.path.join(other, "config"), "w", encoding="ascii") as f:
-            f.write(config.replace("}}", '}, "nonMasqueradeCIDRs": ["198.51.100.0/24"]}'))
-        wait_until(lambda: "10.77.0.0/16" in str(keeper.ours()), 30)
-        second.terminate()
-        assert second.wait(5) == 0
+def test_who_wants_no_rules_gives_way(make):
+    keeper = make(NFTABLES)
+    second = Second(keeper, "--iptables-forward-rules=false")
+    second.wait_log("flannel is ready")
+    keeper.h1.allow_log("E", "another flanneld is at")
+    start(keeper, wait=False)
+    wait_until(lambda: in_force(keeper), 25)
+    keeper.h1.wait_readyz(200)
+    assert second.readyz()[0] == 200
+    second.stop()

@@ -139,7 +139,7 @@ static void test_from_the_first_moment(void **state)
 	       "missing peers: waiting for the lease\n"
 	       "missing kernel: waiting for the peers\n"
 	       "missing rules: waiting for the lease\n"
-	       "missing subnet file: waiting for the kernel\n");
+	       "missing subnet file: waiting for devices, routes and rules\n");
 	assert_false(health_is_ready(health));
 }
 

@@ -324,8 +324,15 @@ static const struct complaint complaints[] = {
 	{"line 99999999999999999999999 failed", "R: line 99999999999999999999999 failed"},
 	{"headline, byline: no", "R: headline, byline: no"},
 	{"Couldn't load target `MASQUERADE':No such file",
-	 "R: Couldn't load target `MASQUERADE':No such file; iptables has no `MASQUERADE' "
-	 "(libxt_MASQUERADE.so)"},
+	 "iptables has no `MASQUERADE' (libxt_MASQUERADE.so): R: Couldn't load target "
+	 "`MASQUERADE':No such file"},
+	{"Error occurred at line: 3 Try `iptables-restore -h' or 'iptables-restore --help' for "
+	 "more information.",
+	 "R: Error occurred at line: 3: that is `-A X'"},
+	{"can't initialize iptables table `nat' Try `a' for more information. line 4 failed",
+	 "the kernel may lack a module (iptable_nat, iptable_filter), or we the privilege to "
+	 "load it: R: can't initialize iptables table `nat' line 4 failed: the kernel refuses "
+	 "the table as a whole"},
 	{"Extension ", "R: Extension "},
 };
 

@@ -441,6 +441,42 @@ static void test_blockers(void **state)
 	assert_string_equal(little, "inet filter");
 }
 
+static const struct {
+	const char *family, *rules;
+	bool accepts;
+} owners[] = {
+	{"ip", "ip saddr 10.5.0.0/16 accept; ip daddr 10.5.0.0/16 counter accept;", true},
+	{"ip", "ip daddr 10.5.0.0/16 accept; ip saddr 10.5.0.0/16 accept comment \"x\";", true},
+	{"ip", "ip saddr 10.5.0.0/16 accept;", false},
+	{"ip", "ip saddr 10.5.0.0/16 accept; ip daddr 10.5.0.0/17 accept;", false},
+	{"ip", "ip saddr 10.5.0.0/16 accept; ip daddr 10.5.0.0/16 drop;", false},
+	{"ip", "ip saddr 10.5.0.0/16 accept; ip daddr 10.5.0.0/16 tcp dport 1 accept;", false},
+	{"ip6", "ip6 saddr fc00:5::/48 accept; ip6 daddr fc00:5::/48 accept;", true},
+	{"ip6", "ip6 saddr fc00:5::/48 accept;", false},
+	{"inet", "ip saddr 10.5.0.0/16 accept; ip daddr 10.5.0.0/16 accept;", false},
+	{"inet", "", false},
+};
+
+static void test_owners(void **state)
+{
+	const struct policy nothing = {.masquerade = true};
+	struct policy policy = rulesets_policy();
+	char text[512];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(owners); i++) {
+		(void)snprintf(text, sizeof(text), "table %s mine { chain f { %s }; }\n",
+			       owners[i].family, owners[i].rules);
+		rulesets_feed("nft -f -", text);
+		(void)snprintf(text, sizeof(text), "%s mine f", owners[i].family);
+		if (nft_foreign_accepts(text, &policy) != owners[i].accepts)
+			fail_msg("%s { %s }", text, owners[i].rules);
+		assert_true(nft_foreign_accepts(text, &nothing));
+		rulesets_run("nft flush ruleset");
+	}
+	assert_false(nft_foreign_accepts("ip no such", &policy));
+}
+
 /* ---- what is no listing, or one that nobody should have ---- */
 
 static void assert_plans(const char *json, const char *forward_plan, const char *sweep_plan)
@@ -516,6 +552,7 @@ int main(void)
 		TEST(test_sweep_old_flannel),
 		TEST(test_sweep_old_flannel_by_policy),
 		TEST(test_blockers),
+		TEST(test_owners),
 		TEST(test_strange_listings),
 	};
 

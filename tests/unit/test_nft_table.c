@@ -323,6 +323,48 @@ static void test_kept_context(void **state)
 		"done");
 }
 
+#define N_CHAINS 100
+
+/* Who lists many rules while somebody never pauses comes to no end in libnftables. */
+static void test_no_end(void **state)
+{
+	_cleanup_free_ char *rules = NULL, *tables = NULL;
+	struct err err = {""};
+	size_t size;
+	FILE *out = open_memstream(&rules, &size);
+	pid_t busy;
+
+	(void)state;
+	(void)fputs("table ip big {\n", out);
+	for (int c = 0; c < N_CHAINS; c++) {
+		(void)fprintf(out, "chain c%d {\n", c);
+		for (int i = 0; i < 100; i++)
+			(void)fprintf(out, "ip saddr 10.%d.%d.1 accept\n", c, i);
+		(void)fputs("}\n", out);
+	}
+	(void)fputs("}\n", out);
+	(void)fclose(out);
+	rulesets_feed("nft -f -", rules);
+	busy = fork();
+	assert_true(busy >= 0);
+	if (!busy) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		(void)execl("/bin/sh", "sh", "-c",
+			    "yes 'add table ip x; delete table ip x' | exec nft -i >/dev/null",
+			    (char *)NULL);
+		_exit(1);
+	}
+	assert_int_equal(setpgid(busy, busy), 0);
+	/* Until it is at it. */
+	while (!nft_list("tables", &tables, &err))
+		free(TAKE_PTR(tables));
+	assert_string_equal(err.text, "somebody else has changed nftables without a pause for 5 s");
+	(void)kill(-busy, SIGKILL);
+	assert_int_equal(waitpid(busy, NULL, 0), busy);
+	assert_int_equal(nft_list("tables", &tables, &err), 0);
+	assert_non_null(strstr(tables, "table ip big\n"));
+}
+
 #define TEST(f) cmocka_unit_test_setup(f, rulesets_new_namespace)
 
 int main(void)
@@ -338,6 +380,7 @@ int main(void)
 		TEST(test_removal),
 		TEST(test_listing_errors),
 		TEST(test_kept_context),
+		TEST(test_no_end),
 	};
 
 	if (!rulesets_can("nft list tables 2>/dev/null", "network namespaces with nftables"))

@@ -115,7 +115,8 @@ static void test_forward(void **state)
 
 static void test_old_flannel(void **state)
 {
-	struct policy policy = both();
+	struct policy_decision decision[POLICY_DECISIONS_MAX];
+	struct policy policy = both(), elsewhere;
 
 	(void)state;
 	assert_decisions(policy_old_masquerade, &policy, IP_V4,
@@ -125,6 +126,11 @@ static void test_old_flannel(void **state)
 			 "! -s 10.5.0.0/16 -d 10.5.0.0/16 MASQ\n");
 	policy.masquerade = false;
 	assert_decisions(policy_old_masquerade, &policy, IP_V4, "");
+	elsewhere = policy;
+	elsewhere.masquerade_elsewhere = true;
+	assert_false(policy_equal(&policy, &elsewhere));
+	assert_decisions(policy_masquerade, &elsewhere, IP_V4, "");
+	assert_int_equal(policy_old_masquerade(&elsewhere, IP_V4, decision), 4);
 	policy = both();
 	policy.subnet[IP_V6] = (struct ip_net){0};
 	assert_decisions(policy_old_masquerade, &policy, IP_V6, "");

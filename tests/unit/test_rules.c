@@ -38,7 +38,7 @@ static void on_tick(void *userdata)
 
 static int set_up(void **state)
 {
-	const struct rules_events events = {on_state, on_notice, NULL};
+	const struct rules_events events = {on_state, on_notice, NULL, NULL};
 
 	if (rulesets_new_namespace(state))
 		return -1;
@@ -151,6 +151,26 @@ static void test_refused(void **state)
 	WAIT_MS(3000, !*t.notice);
 }
 
+static void test_owner_that_drops(void **state)
+{
+	(void)state;
+	rulesets_feed("nft -f -", "table inet mine { chain f { type filter hook forward priority "
+				  "0; policy drop; }; }\n");
+	want(true);
+	assert_non_null(strstr(t.notice, "by policy in inet mine f: "));
+	rulesets_run("nft 'add rule inet mine f ip saddr 10.5.0.0/16 accept; add rule inet mine f "
+		     "ip daddr 10.5.0.0/16 counter accept; add rule inet mine f ip6 saddr "
+		     "fc00:5::/48 accept'");
+	WAIT_MS(3000, !t.rules->touched_hooks);
+	assert_true(*t.notice);
+	rulesets_run("nft add rule inet mine f ip6 daddr fc00:5::/48 accept comment mine");
+	WAIT_MS(3000, !*t.notice);
+	rulesets_run("nft flush chain inet mine f");
+	WAIT_MS(3000, strstr(t.notice, "by policy in inet mine f: "));
+	rulesets_run("nft delete table inet mine");
+	WAIT_MS(3000, !*t.notice);
+}
+
 /* A jump that is not in a rule of its own keeps the chain from going. */
 #define LEAVINGS                                                                                   \
 	"table ip nat { chain FLANNEL-POSTRTG { return; }; chain POSTROUTING { type nat hook "     \
@@ -216,6 +236,7 @@ int main(void)
 		TEST(test_nothing_is_left_to_do),
 		TEST(test_our_table_comes_back),
 		TEST(test_refused),
+		TEST(test_owner_that_drops),
 		TEST(test_leavings_are_removed_later),
 		TEST(test_not_cut_off),
 		TEST(test_removal_that_fails),
