@@ -368,7 +368,7 @@ static int run(const struct cni_conf *conf, const struct cni_request *request, j
 		return plugin_gc(conf, request, error);
 	case CNI_STATUS:
 		return plugin_status(conf, request, error);
-	case CNI_VERSION: /* needs no config, and is done */
+	case CNI_VERSION: /* has its answer already */
 	case CNI_COMMAND_COUNT:
 		break;
 	}
