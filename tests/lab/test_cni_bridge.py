@@ -153,10 +153,14 @@ def settings(ns, devices):
 
 def is_settled(ns):
     """Nothing is on its way any more: DAD, link-local addresses, link states."""
-    for link in ns.ip_json("-d", "addr"):
+    links = ns.ip_json("-d", "addr")
+    with_ports = {link.get("master") for link in links if link["operstate"] == "UP"}
+    for link in links:
         if link["ifname"] == "lo":
             continue
         assert link["operstate"] in ("UP", "DOWN"), link
+        if link.get("linkinfo", {}).get("info_kind") == "bridge":
+            assert (link["operstate"] == "UP") == (link["ifname"] in with_ports), link
         for address in link["addr_info"]:
             assert not address.get("tentative"), address
     return True
