@@ -2,6 +2,8 @@
 /* nft_rule.c - what nft does not tell of rules that iptables-nft made */
 #include "kernel/nft_rule.h"
 
+#include "kernel/nft_attr.h"
+
 #include <endian.h>
 #include <errno.h>
 #include <linux/netfilter.h>
@@ -28,22 +30,6 @@ struct nlmsghdr *nft_put_rule_dump(void *buf, uint8_t family, const char *table,
 	return msg;
 }
 
-static const struct nlattr *find_nested(const struct nlattr *nest, uint16_t type)
-{
-	const struct nlattr *attr;
-
-	mnl_attr_for_each_nested (attr, nest)
-		if (mnl_attr_get_type(attr) == type)
-			return attr;
-	return NULL;
-}
-
-static bool is_string(const struct nlattr *attr, const char *text)
-{
-	return attr && mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0 &&
-	       !strcmp(mnl_attr_get_str(attr), text);
-}
-
 /* The data of the first extension of @kind ("match", "target") that is called @name; NULL:
  * there is none. */
 static const struct nlattr *find_extension(const struct nlattr *list, const char *kind,
@@ -53,12 +39,12 @@ static const struct nlattr *find_extension(const struct nlattr *list, const char
 	const struct nlattr *expr;
 
 	mnl_attr_for_each_nested (expr, list) {
-		const struct nlattr *data = find_nested(expr, NFTA_EXPR_DATA);
+		const struct nlattr *data = nft_attr_find_nested(expr, NFTA_EXPR_DATA);
 
-		if (data && is_string(find_nested(expr, NFTA_EXPR_NAME), kind) &&
-		    is_string(find_nested(data, NFTA_MATCH_NAME), name) &&
-		    find_nested(data, NFTA_MATCH_INFO))
-			return find_nested(data, NFTA_MATCH_INFO);
+		if (data && nft_attr_is_string(nft_attr_find_nested(expr, NFTA_EXPR_NAME), kind) &&
+		    nft_attr_is_string(nft_attr_find_nested(data, NFTA_MATCH_NAME), name) &&
+		    nft_attr_find_nested(data, NFTA_MATCH_INFO))
+			return nft_attr_find_nested(data, NFTA_MATCH_INFO);
 	}
 	return NULL;
 }

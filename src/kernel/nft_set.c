@@ -2,6 +2,8 @@
 /* nft_set.c - elements of an nftables set of addresses */
 #include "kernel/nft_set.h"
 
+#include "kernel/nft_attr.h"
+
 #include <arpa/inet.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
@@ -80,22 +82,6 @@ static const struct nlattr *find_attr(const struct nlmsghdr *msg, uint16_t type)
 	return NULL;
 }
 
-static const struct nlattr *find_nested(const struct nlattr *nest, uint16_t type)
-{
-	const struct nlattr *attr;
-
-	mnl_attr_for_each_nested (attr, nest)
-		if (mnl_attr_get_type(attr) == type)
-			return attr;
-	return NULL;
-}
-
-static bool is_string(const struct nlattr *attr, const char *text)
-{
-	return attr && mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0 &&
-	       !strcmp(mnl_attr_get_str(attr), text);
-}
-
 static void each_element(const struct nlmsghdr *msg, nft_element_fn on_element, void *userdata)
 {
 	const struct nlattr *list = find_attr(msg, NFTA_SET_ELEM_LIST_ELEMENTS), *elem;
@@ -103,8 +89,9 @@ static void each_element(const struct nlmsghdr *msg, nft_element_fn on_element, 
 	if (!list)
 		return;
 	mnl_attr_for_each_nested (elem, list) {
-		const struct nlattr *key = find_nested(elem, NFTA_SET_ELEM_KEY);
-		const struct nlattr *value = key ? find_nested(key, NFTA_DATA_VALUE) : NULL;
+		const struct nlattr *key = nft_attr_find_nested(elem, NFTA_SET_ELEM_KEY);
+		const struct nlattr *value =
+			key ? nft_attr_find_nested(key, NFTA_DATA_VALUE) : NULL;
 		struct ip ip;
 
 		if (value && !ip_from_bytes(mnl_attr_get_payload(value),
@@ -130,13 +117,13 @@ enum nft_event nft_parse(const struct nlmsghdr *msg, const struct nft_set *set,
 	    nfg->nfgen_family != to_nfproto(set->family))
 		return NFT_OTHER;
 	/* The table's name is attribute 1 of every one of these messages. */
-	if (!is_string(find_attr(msg, NFTA_SET_ELEM_LIST_TABLE), set->table))
+	if (!nft_attr_is_string(find_attr(msg, NFTA_SET_ELEM_LIST_TABLE), set->table))
 		return NFT_OTHER;
 	switch (msg->nlmsg_type & 0xff) {
 	case NFT_MSG_NEWSETELEM:
 	case NFT_MSG_DELSETELEM:
 	case MSG_DESTROYSETELEM:
-		if (!is_string(find_attr(msg, NFTA_SET_ELEM_LIST_SET), set->name))
+		if (!nft_attr_is_string(find_attr(msg, NFTA_SET_ELEM_LIST_SET), set->name))
 			return NFT_OTHER;
 		each_element(msg, on_element, userdata);
 		return nft_is_removal(msg) ? NFT_ELEMENT_REMOVED : NFT_ELEMENT_ADDED;

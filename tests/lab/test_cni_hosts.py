@@ -126,35 +126,20 @@ def test_outside_sees_the_host(site):
             == pod.machine.host.address
 
 
-def asked(client, server, address, port, inner_port):
-    """By which address `client` is known to `server` when it connects to address:port."""
-    with server.ns.socket(kind=traffic.socket.SOCK_STREAM) as listener:
-        listener.setsockopt(traffic.socket.SOL_SOCKET, traffic.socket.SO_REUSEADDR, 1)
-        listener.bind((server.addresses[0], inner_port))
-        listener.listen()
-        listener.settimeout(5)
-        with client.ns.socket(kind=traffic.socket.SOCK_STREAM) as s:
-            s.settimeout(5)
-            s.connect((address, port))
-            connection, peer = listener.accept()
-            with connection:
-                return peer[0]
-
-
 def test_published_port(site):
     """From outside, the other host, a pod there and one here: DNAT. Who it was is seen, but
     for pods: portmap masquerades those of its own bridge, flanneld those that leave."""
     h1, h2 = site.topo
     for client, known_as in ((site.x, site.x.addresses[0]), (h2, h2.address),
                              (site.b, None), (site.c, None)):
-        seen = asked(client, site.a, h1.address, PORT, INNER_PORT)
+        seen = traffic.asked(client, site.a, h1.address, PORT, INNER_PORT)
         assert known_as in (None, seen), client.name
 
 
 def test_published_port_from_the_pod_itself(site):
     """Hairpin: what leaves by a port of the bridge comes back by it."""
     h1, _ = site.topo
-    seen = asked(site.a, site.a, h1.address, PORT, INNER_PORT)
+    seen = traffic.asked(site.a, site.a, h1.address, PORT, INNER_PORT)
     assert seen == h1.read_subnet_env()["FLANNEL_SUBNET"].split("/")[0]
 
 
@@ -163,7 +148,7 @@ def test_delete_closes_the_port(site):
     pod = site.machines[1].pod("d")
     network.add(pod, portMappings=[{"hostPort": 8081, "containerPort": 80, "protocol": "tcp"}])
     _, h2 = site.topo
-    assert asked(site.x, pod, h2.address, 8081, 80)
+    assert traffic.asked(site.x, pod, h2.address, 8081, 80)
     network.delete(pod)
     assert "8081" not in h2.run("iptables-save").stdout
     assert pod.id not in str(site.machines[1].files())

@@ -160,32 +160,17 @@ def test_host_reaches_containers(site):
             assert traffic.ping(host, container.addresses[0]) is not None, host.name
 
 
-def asked(client, server, address, port, inner_port):
-    """By which address `client` is known to `server` when it connects to address:port."""
-    with server.ns.socket(kind=traffic.socket.SOCK_STREAM) as listener:
-        listener.setsockopt(traffic.socket.SOL_SOCKET, traffic.socket.SO_REUSEADDR, 1)
-        listener.bind((server.addresses[0], inner_port))
-        listener.listen()
-        listener.settimeout(5)
-        with client.ns.socket(kind=traffic.socket.SOCK_STREAM) as s:
-            s.settimeout(5)
-            s.connect((address, port))
-            connection, peer = listener.accept()
-            with connection:
-                return peer[0]
-
-
 def test_published_port(site):
     """DNAT, and the client's own address: from outside and from the other host."""
     h1, h2 = site.topo
     for client, known_as in ((site.x, site.x.addresses[0]), (h2, h2.address)):
-        assert asked(client, site.web, h1.address, PORT, INNER_PORT) == known_as
+        assert traffic.asked(client, site.web, h1.address, PORT, INNER_PORT) == known_as
 
 
 def test_published_port_from_a_container(site):
     """It leaves the network on its way to the host's address: as its own host."""
     h1, h2 = site.topo
-    assert asked(site.box, site.web, h1.address, PORT, INNER_PORT) == h2.address
+    assert traffic.asked(site.box, site.web, h1.address, PORT, INNER_PORT) == h2.address
 
 
 def test_outside_sees_the_host(site):
@@ -193,7 +178,7 @@ def test_outside_sees_the_host(site):
         address = site.x.addresses[0]
         assert traffic.seen_source(container, site.x, container.addresses[0], address) \
             == host.address
-        assert asked(container, site.x, address, PORT, PORT) == host.address
+        assert traffic.asked(container, site.x, address, PORT, PORT) == host.address
 
 
 def ours_stand_first(docker):

@@ -40,6 +40,21 @@ def _same_family(pod, other):
     ]
 
 
+def asked(client, server, address, port, inner_port):
+    """By which address `client` is known to `server` when it connects to address:port."""
+    with server.ns.socket(kind=socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((server.addresses[0], inner_port))
+        listener.listen()
+        listener.settimeout(5)
+        with client.ns.socket(kind=socket.SOCK_STREAM) as s:
+            s.settimeout(5)
+            s.connect((address, port))
+            connection, peer = listener.accept()
+            with connection:
+                return peer[0]
+
+
 def seen_source(src, dst, src_address, dst_address, timeout=2.0, payload=b"hello"):
     """Sends datagrams until one arrives; the address it came from, or None."""
     with _bound(dst, dst_address) as rx, _bound(src, src_address) as tx:
