@@ -125,11 +125,11 @@ static int run(const struct options *options)
 		code = check_privilege(&err);
 	if (!code)
 		code = lock_subnet_file(options->subnet_file, &lock, &err);
-	if (!code)
+	if (!code) {
 		health_keep_file(health, options->subnet_file);
-	if (!code)
 		code = node_new(daemon.loop, options, health, on_fatal, &daemon, &daemon.node,
 				&err);
+	}
 	if (code)
 		on_fatal(err.text, &daemon);
 	else if (!daemon.exit_code)
