@@ -9,9 +9,9 @@
 #include "cni/host_local.h"
 
 #include "cni/host_local_files.h"
+#include "cni/request.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <net/if.h>
@@ -441,11 +441,8 @@ static bool is_plugins_form(const char *owner)
 	const char *end = strstr(owner, HOST_LOCAL_BREAK);
 	size_t len = end ? (size_t)(end - owner) : strlen(owner);
 
-	if (!isalnum((unsigned char)*owner))
+	if (!cni_name_has_sound_bytes(owner, len))
 		return false;
-	for (size_t i = 0; i < len; i++)
-		if (!isalnum((unsigned char)owner[i]) && !strchr("_.-", owner[i]))
-			return false;
 	if (!end)
 		return true;
 	end += sizeof(HOST_LOCAL_BREAK) - 1;

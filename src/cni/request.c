@@ -43,16 +43,21 @@ static bool is_alnum(char c)
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 }
 
+bool cni_name_has_sound_bytes(const char *name, size_t len)
+{
+	if (!len || !is_alnum(name[0]))
+		return false;
+	for (size_t i = 1; i < len; i++)
+		if (!is_alnum(name[i]) && !strchr("_.-", name[i]))
+			return false;
+	return true;
+}
+
 bool cni_name_is_sound(const char *name)
 {
 	size_t n = strlen(name);
 
-	if (!n || n > NAME_MAX || !is_alnum(name[0]))
-		return false;
-	for (size_t i = 1; i < n; i++)
-		if (!is_alnum(name[i]) && !strchr("_.-", name[i]))
-			return false;
-	return true;
+	return n <= NAME_MAX && cni_name_has_sound_bytes(name, n);
 }
 
 bool cni_type_is_sound(const char *type)

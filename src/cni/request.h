@@ -9,6 +9,7 @@
 #include "cni/error.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 
 enum cni_command {
 	CNI_ADD,
@@ -39,6 +40,8 @@ const char *cni_command_name(enum cni_command command);
 
 /* [a-zA-Z0-9][a-zA-Z0-9_.-]*, at most NAME_MAX bytes: container ids, network names. */
 bool cni_name_is_sound(const char *name);
+/* The same of @len bytes, however many. */
+bool cni_name_has_sound_bytes(const char *name, size_t len);
 /* The name of a plugin that may be a delegate: a file of a directory, and not our own. */
 bool cni_type_is_sound(const char *type);
 /* 1 to 15 bytes, none of "/", ":", blank, control; not "." or "..": dev_valid_name(). */
