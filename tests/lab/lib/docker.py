@@ -18,12 +18,11 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 
 from . import cgroup, rootfs
 from .expect import wait_until
-from .netns import Netns
+from .inner import Inside, Namespaces
 
 IMAGE = "lab"
 _APPLETS = ["cat", "ip", "nc", "ping", "sh", "sleep", "true"]
@@ -56,14 +55,6 @@ class Xtables:
         return {"PATH": f"{self.path}:{os.environ['PATH']}"}
 
 
-class _Inside(Netns):
-    """A container's network namespace, for lib/traffic.py: it has no name, so that neither
-    run() nor ip() works."""
-
-    def __init__(self, lab, path):
-        self.lab, self.path = lab, path
-
-
 class Container:
     def __init__(self, docker, name):
         self.docker, self.name = docker, f"{docker.host.name}/{name}"
@@ -71,7 +62,7 @@ class Container:
         state = json.loads(docker.cli("inspect", name))[0]
         networks = state["NetworkSettings"]["Networks"].values()
         self.addresses = [n["IPAddress"] for n in networks]
-        self.ns = _Inside(docker.lab, docker.path(state["NetworkSettings"]["SandboxKey"]))
+        self.ns = Inside(docker.lab, docker.path(state["NetworkSettings"]["SandboxKey"]))
 
     def exec(self, *cmd):
         """Runs a program of the container's own."""
@@ -81,45 +72,23 @@ class Container:
         return self.docker.cli("inspect", "-f", "{{.State.Running}}", self.id).strip() == "true"
 
 
-class Docker:
+class Docker(Namespaces):
+    """A daemon, and the machine that it takes the host for."""
+
     def __init__(self, host, xtables):
         self.host, self.lab, self.xtables = host, host.lab, xtables
         self.socket = os.path.join(host.dir, "docker.sock")
         self.log_path = os.path.join(host.dir, "dockerd.log")
         self.cgroup = f"{self.lab.prefix}{host.ns.short}"
         self.process = None
-        self._make_machine()
-
-    # -- its machine -------------------------------------------------------------------
-
-    def _make_machine(self):
-        script = (f"mount -t tmpfs lab /run && echo '{{}}' >{_CONFIG} && echo ready && "
-                  "exec docker-init -- sleep inf")
-        with open(self.log_path, "ab") as log:
-            self._holder = self.lab.adopt(subprocess.Popen(
-                ["nsenter", f"--net={self.host.ns.path}", "unshare", "-mpf", "--mount-proc",
-                 "--kill-child", "sh", "-c", script],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
-                start_new_session=True,
-            ))
-        assert self._holder.stdout.readline() == b"ready\n", f"no namespaces:\n{self.log_text()}"
-        self._holder.stdout.close()
-        with open(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children",
-                  encoding="ascii") as f:
-            self._init = int(f.read())
-
-    def path(self, path):
-        """A file of its machine, seen from here."""
-        return f"/proc/{self._init}/root{path}"
-
-    def argv(self, *cmd):
-        return ["nsenter", f"--target={self._init}", "--mount", "--pid", "--net", *map(str, cmd)]
+        super().__init__(
+            self.lab, ["nsenter", f"--net={self.host.ns.path}"], self.log_path,
+            f"mount -t tmpfs lab /run && echo '{{}}' >{_CONFIG} && echo ready && "
+            "exec docker-init -- sleep inf")
 
     def close(self):
         """Ends everything at once, containers too."""
-        if self._holder.poll() is None:
-            os.kill(self._init, signal.SIGKILL)
-        self._holder.wait(20)
+        super().close()
         if self.process is not None:
             self.process.wait(20)
             self.process = None

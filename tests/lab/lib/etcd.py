@@ -26,6 +26,7 @@ import subprocess
 
 from . import certs
 from .expect import wait_until
+from .service import Service
 from .store import Records
 
 PREFIX = "/coreos.com/network"
@@ -46,7 +47,7 @@ def _url(scheme, address, port):
     return f"{scheme}://[{address}]:{port}" if ":" in address else f"{scheme}://{address}:{port}"
 
 
-class Member:
+class Member(Service):
     """One etcd. Running, paused, or not there; its data outlives it."""
 
     def __init__(self, etcd, name, ns, address):
@@ -55,8 +56,7 @@ class Member:
         self.data = os.path.join(self.dir, "data")
         self.log_path = os.path.join(self.dir, "etcd.log")
         os.makedirs(self.dir)
-        self.process = None
-        self.paused = self.cut = False
+        self.cut = False
 
     @property
     def url(self):
@@ -65,9 +65,6 @@ class Member:
     @property
     def peer_url(self):
         return _url("http", self.address, PEER_PORT)
-
-    def running(self):
-        return self.process is not None and not self.paused
 
     def start(self, state="new"):
         assert self.process is None, f"{self.name}: already runs"
@@ -90,41 +87,17 @@ class Member:
             )
         return self
 
-    def _end(self, sig):
-        process, self.process = self.process, None
-        self.paused = False
-        process.send_signal(sig)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise AssertionError(f"{self.name}: etcd ignored signal {sig}") from None
-
     def stop(self):
         """SIGTERM, as systemd does it."""
-        self._end(signal.SIGTERM)
+        self.end(signal.SIGTERM, f"{self.name}: etcd")
 
     def kill(self):
-        self._end(signal.SIGKILL)
-
-    def restart(self):
-        self.stop()
-        self.start()
+        self.end(signal.SIGKILL, f"{self.name}: etcd")
 
     def wipe(self):
         """Deletes the data of a member that does not run."""
         assert self.process is None
         shutil.rmtree(self.data, ignore_errors=True)
-
-    def pause(self):
-        """SIGSTOP: connections stay, nothing is answered."""
-        self.process.send_signal(signal.SIGSTOP)
-        self.paused = True
-
-    def resume(self):
-        self.process.send_signal(signal.SIGCONT)
-        self.paused = False
 
     def unplug(self):
         """Its cable: neither hosts nor the other members reach it."""

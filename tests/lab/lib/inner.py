@@ -24,19 +24,22 @@ class Inside(Netns):
         self.lab, self.path = lab, path
 
 
-class Inner:
-    def __init__(self, machine, directory, *mounts):
-        """mounts: shell commands; $0 is the machine's directory."""
-        self.machine, self.lab = machine, machine.lab
-        script = " && ".join([_RUN, *mounts, "echo ready", "exec sleep inf"])
-        with open(os.path.join(directory, "inner.log"), "ab") as log:
-            self._holder = self.lab.adopt(subprocess.Popen(
-                machine.argv("unshare", "-mpf", "--mount-proc", "--kill-child", "sh", "-c",
-                             script, machine.dir),
+class Namespaces:
+    """Of mounts and processes: all that runs inside ends with close()."""
+
+    def __init__(self, lab, enter, log_path, script, *args):
+        """enter: argv that goes before; script: of a shell, says "ready" and stays; args: its
+        $0 and on."""
+        with open(log_path, "ab") as log:
+            self._holder = lab.adopt(subprocess.Popen(
+                [*enter, "unshare", "-mpf", "--mount-proc", "--kill-child", "sh", "-c", script,
+                 *args],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
                 start_new_session=True,
             ))
-        assert self._holder.stdout.readline() == b"ready\n", "no namespaces"
+        if self._holder.stdout.readline() != b"ready\n":
+            with open(log_path, encoding="utf-8", errors="replace") as f:
+                raise AssertionError(f"no namespaces:\n{f.read()}")
         self._holder.stdout.close()
         with open(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children",
                   encoding="ascii") as f:
@@ -49,6 +52,20 @@ class Inner:
     def argv(self, *cmd):
         return ["nsenter", f"--target={self._init}", "--mount", "--pid", "--net", *map(str, cmd)]
 
+    def close(self):
+        if self._holder.poll() is None:
+            os.kill(self._init, signal.SIGKILL)
+        self._holder.wait(20)
+
+
+class Inner(Namespaces):
+    def __init__(self, machine, directory, *mounts):
+        """mounts: shell commands; $0 is the machine's directory."""
+        self.machine, self.lab = machine, machine.lab
+        script = " && ".join([_RUN, *mounts, "echo ready", "exec sleep inf"])
+        super().__init__(self.lab, machine.argv(), os.path.join(directory, "inner.log"), script,
+                         machine.dir)
+
     def run(self, *cmd, check=True, input=None, **env):
         """What it prints; check=False: or "" when it fails."""
         done = subprocess.run(self.argv(*cmd), input=input, capture_output=True, check=False,
@@ -59,8 +76,3 @@ class Inner:
                                    f"{done.stderr.decode()}")
             return ""
         return done.stdout.decode()
-
-    def close(self):
-        if self._holder.poll() is None:
-            os.kill(self._init, signal.SIGKILL)
-        self._holder.wait(20)

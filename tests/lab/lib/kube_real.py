@@ -101,10 +101,10 @@ class RealKube(Kube):
         return self
 
     def stop(self):
-        self._signal_end(signal.SIGTERM)
+        self.end(signal.SIGTERM, "the API server")
 
     def kill(self):
-        self._signal_end(signal.SIGKILL)
+        self.end(signal.SIGKILL, "the API server")
 
     def close(self):
         if self.process is not None:

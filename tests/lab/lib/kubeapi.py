@@ -38,6 +38,7 @@ from .kube_nodes import peer_annotations
 from .kube_patch import MERGE, STRATEGIC
 from .kube_rbac import FLANNEL, FLANNEL_RULES, MASTERS
 from .kube_volume import mount_files, replace_file
+from .service import Service
 
 PORT = 6443
 PARTIAL = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
@@ -59,7 +60,7 @@ def _family(address):
     return "ip6" if ":" in address else "ip"
 
 
-class Kube:
+class Kube(Service):
     """What the fake and the real one have in common: who may, its files, its objects."""
 
     real = False
@@ -69,7 +70,6 @@ class Kube:
         self.scheme, self.san = "https" if tls else "http", list(san)
         os.makedirs(directory)
         self.log_path = os.path.join(directory, "apiserver.log")
-        self.process, self.paused = None, False
         self._volumes = {}
         self._authorities = 0
         self.users, self.rules = {}, {}
@@ -255,33 +255,6 @@ class Kube:
 
     # -- its life ----------------------------------------------------------------------
 
-    def running(self):
-        return self.process is not None and not self.paused
-
-    def _signal_end(self, sig):
-        process, self.process = self.process, None
-        self.paused = False
-        process.send_signal(sig)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise AssertionError(f"the API server ignored signal {sig}") from None
-
-    def restart(self):
-        self.stop()
-        self.start()
-
-    def pause(self):
-        """SIGSTOP: connections stay, nothing is answered."""
-        self.process.send_signal(signal.SIGSTOP)
-        self.paused = True
-
-    def resume(self):
-        self.process.send_signal(signal.SIGCONT)
-        self.paused = False
-
     def cut_off(self, host):
         """Packets between a host and it vanish."""
         self._filter(*(rule for a in host.addresses for rule in (
@@ -391,7 +364,7 @@ class FakeKube(Kube):
         self._seen += self._ask("requests", since=0)
         self._ask("save", path=self._config["state"], halt=True)
         control, self._control = self._control, None
-        self._signal_end(sig)
+        self.end(sig, "the API server")
         control.close()
 
     def stop(self):
@@ -402,7 +375,7 @@ class FakeKube(Kube):
 
     def close(self):
         if self.process is not None:
-            self._signal_end(signal.SIGKILL)
+            self.end(signal.SIGKILL, "the API server")
         if self._control:
             self._control.close()
             self._control = None
