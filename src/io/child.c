@@ -127,21 +127,37 @@ int child_find_program(const char *name, char *ret_path, size_t size, struct err
 	return err_set(err, -ENOENT, "%s is not installed", name);
 }
 
-/* The daemon's environment in plain English; caller frees the array alone. */
-static char **environment(void)
+/* Whether @env, which may be NULL, sets what @entry does. */
+static bool sets(const char *const env[], const char *entry)
 {
-	static char plain[] = "LC_ALL=C";
-	char **env;
-	size_t n = 0;
+	const size_t len = strcspn(entry, "=") + 1;
+
+	for (size_t i = 0; env && env[i]; i++)
+		if (!strncmp(env[i], entry, len))
+			return true;
+	return false;
+}
+
+/* The daemon's environment in plain English, with @more over it; caller frees the array
+ * alone. */
+static const char **environment(const char *const more[])
+{
+	const char **env;
+	size_t n = 0, n_more = 0;
 
 	while (environ && environ[n])
 		n++;
-	env = mem_alloc(n + 2, sizeof(*env));
+	while (more && more[n_more])
+		n_more++;
+	env = mem_alloc(n + n_more + 2, sizeof(*env));
 	n = 0;
 	for (char **e = environ; e && *e; e++)
-		if (strncmp(*e, "LC_ALL=", 7))
+		if (strncmp(*e, "LC_ALL=", 7) != 0 && !sets(more, *e))
 			env[n++] = *e;
-	env[n] = plain;
+	if (!sets(more, "LC_ALL="))
+		env[n++] = "LC_ALL=C";
+	for (size_t i = 0; i < n_more; i++)
+		env[n++] = more[i];
 	return env;
 }
 
@@ -264,6 +280,10 @@ static void on_timer(void *userdata)
 
 static void take_output(struct child *child, const char *data, size_t n)
 {
+	if (child->events.output) {
+		child->events.output(data, n, child->events.userdata);
+		return;
+	}
 	for (size_t i = 0; i < n; i++) {
 		if (data[i] != '\n') {
 			if (child->line_len < CHILD_LINE_MAX)
@@ -409,9 +429,10 @@ static void set_attributes(posix_spawnattr_t *attr)
 						     POSIX_SPAWN_SETSIGDEF);
 }
 
-static int spawn(const char *path, const char *const argv[], const int fds[3], pid_t *ret_pid)
+static int spawn(const char *path, const char *const argv[], const char *const more[],
+		 const int fds[3], pid_t *ret_pid)
 {
-	_cleanup_free_ char **env = environment();
+	_cleanup_free_ const char **env = environment(more);
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
 	int code = 0;
@@ -427,7 +448,7 @@ static int spawn(const char *path, const char *const argv[], const int fds[3], p
 		code = posix_spawn_file_actions_adddup2(&actions, fds[fd], fd);
 	if (!code)
 		code = posix_spawn(ret_pid, path, &actions, &attr, (char *const *)(uintptr_t)argv,
-				   env);
+				   (char *const *)(uintptr_t)env);
 	(void)posix_spawnattr_destroy(&attr);
 	(void)posix_spawn_file_actions_destroy(&actions);
 	return -code;
@@ -453,6 +474,13 @@ static int open_pipes(struct child *child, int its[3])
 int child_start(struct loop *loop, const char *const argv[], const char *input, int timeout_ms,
 		const struct child_events *events, struct child **ret_child, struct err *err)
 {
+	return child_start_with(loop, argv, NULL, input, timeout_ms, events, ret_child, err);
+}
+
+int child_start_with(struct loop *loop, const char *const argv[], const char *const env[],
+		     const char *input, int timeout_ms, const struct child_events *events,
+		     struct child **ret_child, struct err *err)
+{
 	int its[3] = {-1, -1, -1}, code;
 	struct child *child;
 	char path[PATH_MAX];
@@ -472,7 +500,7 @@ int child_start(struct loop *loop, const char *const argv[], const char *input, 
 	if (!code)
 		code = listen_to(loop, child, timeout_ms);
 	if (!code)
-		code = spawn(path, argv, its, &child->pid);
+		code = spawn(path, argv, env, its, &child->pid);
 	for (int fd = 0; fd < 3; fd++)
 		if (its[fd] >= 0)
 			(void)close(its[fd]);

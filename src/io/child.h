@@ -29,6 +29,8 @@ struct child_events {
 	/* It has ended and all its output was read. The child may be freed here. */
 	void (*ended)(const struct child_end *end, void *userdata);
 	void *userdata;
+	/* All of stdout as it comes, in place of lines. May be NULL. As `line`. */
+	void (*output)(const char *data, size_t len, void *userdata);
 };
 
 struct child;
@@ -40,6 +42,10 @@ int child_find_program(const char *name, char *ret_path, size_t size, struct err
  * @timeout_ms: after that it is killed. -ENOENT: no such program; other -errno. */
 int child_start(struct loop *loop, const char *const argv[], const char *input, int timeout_ms,
 		const struct child_events *events, struct child **ret_child, struct err *err);
+/* The same with @env ("NAME=value", NULL-terminated) put over the environment. */
+int child_start_with(struct loop *loop, const char *const argv[], const char *const env[],
+		     const char *input, int timeout_ms, const struct child_events *events,
+		     struct child **ret_child, struct err *err);
 /* Kills it when it runs, without a call of @ended; no zombie stays. */
 void child_free(struct child *child);
 /* To tell it from others: who holds a lock. */

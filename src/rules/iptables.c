@@ -193,7 +193,7 @@ static void on_looked(const struct child_end *end, void *userdata);
 
 static void look(struct iptables *ipt, enum state state)
 {
-	const struct child_events events = {on_line, on_looked, ipt};
+	const struct child_events events = {.line = on_line, .ended = on_looked, .userdata = ipt};
 
 	iptables_view_free(ipt->view);
 	ipt->view = iptables_view_new(ipt->family);
@@ -246,7 +246,7 @@ static void on_restored(const struct child_end *end, void *userdata)
 /* The view is not as wanted: writes what makes it so. */
 static void restore(struct iptables *ipt)
 {
-	const struct child_events events = {NULL, on_restored, ipt};
+	const struct child_events events = {.ended = on_restored, .userdata = ipt};
 	_cleanup_free_ char *text = iptables_view_repair(ipt->view, &ipt->wanted);
 	const bool same = ipt->text && !strcmp(ipt->text, text) &&
 			  !strstr(ipt->failure, "temporarily unavailable");
@@ -438,7 +438,8 @@ static void on_version_refused(void *userdata)
 struct iptables_version *iptables_ask_version(struct loop *loop, iptables_fn done, void *userdata)
 {
 	struct iptables_version *version = mem_alloc(1, sizeof(*version));
-	const struct child_events events = {on_version_line, on_version_ended, version};
+	const struct child_events events = {
+		.line = on_version_line, .ended = on_version_ended, .userdata = version};
 	struct err err = {""};
 
 	version->done = done;

@@ -64,7 +64,7 @@ static void on_ended(const struct child_end *end, void *userdata)
 
 static int start(struct run *run, const char *const argv[], const char *input, int timeout_ms)
 {
-	const struct child_events events = {on_line, on_ended, run};
+	const struct child_events events = {.line = on_line, .ended = on_ended, .userdata = run};
 	struct err err = {""};
 	int code;
 
@@ -189,6 +189,41 @@ static void test_search(void **state)
 	run = run_child(ARGS("cat"), "x\n", 20000);
 	assert_int_equal(run.n_lines, 1);
 	assert_int_equal(setenv("PATH", path, 1), 0);
+}
+
+static void on_output(const char *data, size_t len, void *userdata)
+{
+	struct run *run = userdata;
+
+	for (size_t i = 0; i < len; i++)
+		if (run->n_bytes < sizeof(run->first) - 1)
+			run->first[run->n_bytes++] = data[i];
+	run->longest += len;
+}
+
+/* Variables of its own over the daemon's; and its output as it is. */
+static void test_environment_and_output(void **state)
+{
+	static const char *const env[] = {"WEFT_A=new", "WEFT_C=", "LC_ALL=POSIX", NULL};
+	struct run run = {.loop = loop_new()};
+	const struct child_events events = {
+		.ended = on_ended, .userdata = &run, .output = on_output};
+	struct err err;
+
+	(void)state;
+	assert_int_equal(setenv("WEFT_A", "old", 1), 0);
+	assert_int_equal(setenv("WEFT_AB", "kept", 1), 0);
+	assert_int_equal(child_start_with(run.loop,
+					  SHELL("env | grep -e WEFT_A -e WEFT_C -e LC_ALL | sort; "
+						"head -c 100000 /dev/zero"),
+					  env, NULL, 5000, &events, &run.child, &err),
+			 0);
+	loop_run(run.loop);
+	assert_int_equal(run.end.exit_code, 0);
+	assert_string_equal(run.first, "LC_ALL=POSIX\nWEFT_A=new\nWEFT_AB=kept\nWEFT_C=\n");
+	assert_int_equal(run.longest, strlen(run.first) + 100000);
+	child_free(run.child);
+	loop_free(run.loop);
 }
 
 static void test_much_output(void **state)
@@ -407,12 +442,19 @@ static void test_descriptors(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_endings),     cmocka_unit_test(test_blocked_signal),
-		cmocka_unit_test(test_missing),     cmocka_unit_test(test_search),
-		cmocka_unit_test(test_much_output), cmocka_unit_test(test_long_line),
-		cmocka_unit_test(test_much_input),  cmocka_unit_test(test_timeout),
-		cmocka_unit_test(test_grandchild),  cmocka_unit_test(test_freed_while_running),
-		cmocka_unit_test(test_several),     cmocka_unit_test(test_descriptors),
+		cmocka_unit_test(test_endings),
+		cmocka_unit_test(test_blocked_signal),
+		cmocka_unit_test(test_missing),
+		cmocka_unit_test(test_search),
+		cmocka_unit_test(test_much_output),
+		cmocka_unit_test(test_environment_and_output),
+		cmocka_unit_test(test_long_line),
+		cmocka_unit_test(test_much_input),
+		cmocka_unit_test(test_timeout),
+		cmocka_unit_test(test_grandchild),
+		cmocka_unit_test(test_freed_while_running),
+		cmocka_unit_test(test_several),
+		cmocka_unit_test(test_descriptors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
