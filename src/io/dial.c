@@ -7,7 +7,12 @@
  *   LOOKUP   evdns asks for the name; addresses in the URL skip this
  *   ADDRESS  the addresses are known, the next one is tried when the loop comes round
  *   CONNECT  connect(2) is under way
+ *   PROXY    the proxy is asked for the server
  *   SHAKE    the TLS handshake is under way
+ *
+ * With a proxy, all up to PROXY is about its name and addresses; one that is spoken to over
+ * TLS has a SHAKE of its own before, and the server's TLS runs inside of it. The talk needs a
+ * bufferevent, which a proxy without TLS has only for that long: `fd` stays ours.
  *
  * Addresses are tried one after the other; each gets its share of the time that is left,
  * so that a dead one does not keep the next from being tried. The dial is freed before
@@ -21,9 +26,11 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "io/proxy.h"
 #include "net/ip.h"
 
 #include <errno.h>
+#include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/dns.h>
 #include <event2/event.h>
@@ -49,6 +56,7 @@ enum dial_state {
 	DIAL_LOOKUP,
 	DIAL_ADDRESS,
 	DIAL_CONNECT,
+	DIAL_PROXY,
 	DIAL_SHAKE,
 };
 
@@ -64,7 +72,9 @@ struct lookup {
 struct dial {
 	struct loop *loop;
 	struct endpoint endpoint;
-	char *ca, *cert, *key, *alpn;
+	struct proxy proxy;
+	struct tls_files files;
+	char *alpn;
 	int64_t timeout_ms, deadline_ms;
 	dial_fn done;
 	void *userdata;
@@ -77,8 +87,10 @@ struct dial {
 	size_t n_addresses, next;
 	int fd; /* while connecting */
 	struct event *writable;
-	struct bufferevent *bev; /* while shaking hands */
-	struct err why;          /* of all addresses so far */
+	struct bufferevent *bev; /* while talking to the proxy, or shaking hands */
+	struct proxy_talk *talk;
+	bool through;   /* this attempt is past the proxy, or there is none */
+	struct err why; /* of all addresses so far */
 };
 
 /* -- the end --------------------------------------------------------------------------- */
@@ -96,10 +108,11 @@ static void stop_lookup(struct dial *dial)
 static void stop_attempt(struct dial *dial)
 {
 	loop_event_free(TAKE_PTR(dial->writable));
-	if (dial->fd >= 0)
-		(void)close(TAKE_FD(dial->fd));
 	if (dial->bev)
 		bufferevent_free(TAKE_PTR(dial->bev));
+	if (dial->fd >= 0)
+		(void)close(TAKE_FD(dial->fd));
+	proxy_talk_free(TAKE_PTR(dial->talk));
 }
 
 void dial_cancel(struct dial *dial)
@@ -109,19 +122,27 @@ void dial_cancel(struct dial *dial)
 	stop_lookup(dial);
 	stop_attempt(dial);
 	loop_event_free(dial->timer);
-	free(dial->ca);
-	free(dial->cert);
-	free(dial->key);
+	proxy_done(&dial->proxy);
+	tls_files_done(&dial->files);
 	free(dial->alpn);
 	free(dial);
 }
 
+/* Whom we connect to. */
+static const struct endpoint *next_hop(const struct dial *dial)
+{
+	return dial->proxy.kind == PROXY_NONE ? &dial->endpoint : &dial->proxy.endpoint;
+}
+
 static void finish(struct dial *dial, struct bufferevent *bev)
 {
-	const struct err why = dial->why;
+	struct err why = dial->why;
 	void *userdata = dial->userdata;
 	dial_fn done = dial->done;
 
+	if (!bev && dial->proxy.kind != PROXY_NONE)
+		(void)err_wrap(&why, -EIO, "%s proxy %s", dial->through ? "through" : "the",
+			       dial->proxy.endpoint.text);
 	dial_cancel(dial);
 	done(bev, bev ? NULL : why.text, userdata);
 }
@@ -155,7 +176,7 @@ static void fail_attempt(struct dial *dial, const char *words)
 	struct ip ip;
 
 	stop_attempt(dial);
-	if (ip_parse(dial->endpoint.host, &ip) == 0) {
+	if (ip_parse(next_hop(dial)->host, &ip) == 0) {
 		(void)err_set(&dial->why, -EIO, "%s", words);
 	} else {
 		memcpy(all, dial->why.text, sizeof(all));
@@ -185,12 +206,18 @@ static const char *connect_words(int error)
 	}
 }
 
+static void begin_talk(struct dial *dial);
+
 static void on_shake(struct bufferevent *bev, short what, void *userdata)
 {
 	struct dial *dial = userdata;
 	int error = EVUTIL_SOCKET_ERROR();
 	struct err err;
 
+	if (what & BEV_EVENT_CONNECTED && !dial->through) {
+		begin_talk(dial);
+		return;
+	}
 	if (what & BEV_EVENT_CONNECTED) {
 		if (tls_check_alpn(bev, dial->alpn, &err) < 0) {
 			fail_attempt(dial, err.text);
@@ -209,28 +236,42 @@ static void on_shake(struct bufferevent *bev, short what, void *userdata)
 		fail_attempt(dial, connect_words(error));
 }
 
-/* TCP is up. */
+/* TCP is up, or the proxy's TLS, which is then in `bev`. The proxy is believed by the same
+ * authorities, as Go does it, but knows neither our name for the server nor who we are. */
 static void shake(struct dial *dial)
 {
-	const struct tls_files files = {.ca = dial->ca, .cert = dial->cert, .key = dial->key};
+	const struct tls_files for_proxy = {.ca = dial->files.ca,
+					    .ca_pem = dial->files.ca_pem,
+					    .insecure = dial->files.insecure};
+	const struct endpoint *peer = dial->through ? &dial->endpoint : next_hop(dial);
+	struct bufferevent *under = dial->bev;
 	struct err err;
 
-	if (tls_bufferevent_new(dial->loop, &files, dial->endpoint.host, dial->alpn, &dial->bev,
+	if (tls_bufferevent_new(dial->loop, dial->through ? &dial->files : &for_proxy, peer->host,
+				dial->through ? dial->alpn : "http/1.1", under, &dial->bev,
 				&err) < 0) {
 		fail_attempt(dial, err.text);
 		return;
 	}
 	dial->state = DIAL_SHAKE;
 	bufferevent_setcb(dial->bev, NULL, NULL, on_shake, dial);
-	(void)bufferevent_setfd(dial->bev, TAKE_FD(dial->fd));
+	if (!under)
+		(void)bufferevent_setfd(dial->bev, TAKE_FD(dial->fd));
 }
 
-static void on_connected(struct dial *dial)
+/* The way to the server is open. */
+static void on_through(struct dial *dial)
 {
 	struct bufferevent *bev;
 
+	dial->through = true;
 	if (dial->endpoint.tls) {
 		shake(dial);
+		return;
+	}
+	if (dial->bev) {
+		bufferevent_setcb(dial->bev, NULL, NULL, NULL, NULL);
+		finish(dial, TAKE_PTR(dial->bev));
 		return;
 	}
 	bev = bufferevent_socket_new(loop_base(dial->loop), dial->fd, BEV_OPT_CLOSE_ON_FREE);
@@ -240,6 +281,78 @@ static void on_connected(struct dial *dial)
 	}
 	(void)TAKE_FD(dial->fd);
 	finish(dial, bev);
+}
+
+static void send_output(const struct dial *dial)
+{
+	size_t len;
+	const void *output = proxy_talk_output(dial->talk, &len);
+
+	(void)bufferevent_write(dial->bev, output, len);
+}
+
+static void on_talk_read(struct bufferevent *bev, void *userdata)
+{
+	struct evbuffer *input = bufferevent_get_input(bev);
+	const size_t len = evbuffer_get_length(input);
+	struct dial *dial = userdata;
+	struct err err;
+	int r;
+
+	r = proxy_talk_feed(dial->talk, evbuffer_pullup(input, -1), len, &err);
+	(void)evbuffer_drain(input, len);
+	if (r < 0) {
+		fail_attempt(dial, err.text);
+		return;
+	}
+	if (r == 0) {
+		send_output(dial);
+		return;
+	}
+	proxy_talk_free(TAKE_PTR(dial->talk));
+	(void)bufferevent_disable(bev, EV_READ);
+	if (!dial->proxy.endpoint.tls)
+		bufferevent_free(TAKE_PTR(dial->bev));
+	on_through(dial);
+}
+
+static void on_talk_event(struct bufferevent *bev, short what, void *userdata)
+{
+	const int error = EVUTIL_SOCKET_ERROR();
+	struct err err;
+
+	if (tls_explain(bev, &err) < 0)
+		fail_attempt(userdata, err.text);
+	else if (what & BEV_EVENT_EOF || !error)
+		fail_attempt(userdata, "it closed the connection without an answer");
+	else
+		fail_attempt(userdata, connect_words(error));
+}
+
+/* The proxy is connected: over TLS, with `bev`, or `fd` is. */
+static void begin_talk(struct dial *dial)
+{
+	if (!dial->bev)
+		dial->bev = bufferevent_socket_new(loop_base(dial->loop), dial->fd, 0);
+	if (!dial->bev) {
+		fail_attempt(dial, strerror(ENOMEM));
+		return;
+	}
+	dial->state = DIAL_PROXY;
+	dial->talk = proxy_talk_new(&dial->proxy, &dial->endpoint);
+	bufferevent_setcb(dial->bev, on_talk_read, NULL, on_talk_event, dial);
+	send_output(dial);
+	(void)bufferevent_enable(dial->bev, EV_READ | EV_WRITE);
+}
+
+static void on_connected(struct dial *dial)
+{
+	if (dial->proxy.kind == PROXY_NONE)
+		on_through(dial);
+	else if (dial->proxy.endpoint.tls)
+		shake(dial);
+	else
+		begin_talk(dial);
 }
 
 static void on_writable(void *userdata)
@@ -301,6 +414,7 @@ static void try_next(struct dial *dial)
 	}
 	loop_timer_set(dial->timer, left_ms / (int64_t)(dial->n_addresses - dial->next));
 	dial->state = DIAL_CONNECT;
+	dial->through = false;
 	r = start_connect(dial, &dial->addresses[dial->next++]);
 	if (r < 0)
 		fail_attempt(dial, connect_words(-r));
@@ -322,9 +436,9 @@ static void add_address(struct dial *dial, const struct sockaddr *sa, socklen_t 
 
 static void add_ip(struct dial *dial, const struct ip *ip)
 {
-	struct sockaddr_in6 sin6 = {.sin6_family = AF_INET6,
-				    .sin6_port = htons(dial->endpoint.port)};
-	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_port = htons(dial->endpoint.port)};
+	const uint16_t port = htons(next_hop(dial)->port);
+	struct sockaddr_in6 sin6 = {.sin6_family = AF_INET6, .sin6_port = port};
+	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_port = port};
 
 	if (ip->family == IP_V6) {
 		memcpy(&sin6.sin6_addr, ip->b, 16);
@@ -345,7 +459,7 @@ static void on_lookup(int result, struct evutil_addrinfo *list, void *userdata)
 		for (const struct evutil_addrinfo *ai = list; ai; ai = ai->ai_next)
 			add_address(dial, ai->ai_addr, (socklen_t)ai->ai_addrlen);
 		if (!dial->n_addresses)
-			(void)err_set(&dial->why, -ENOENT, "name %s: %s", dial->endpoint.host,
+			(void)err_set(&dial->why, -ENOENT, "name %s: %s", next_hop(dial)->host,
 				      result == EVUTIL_EAI_AGAIN || result == EVUTIL_EAI_FAIL
 					      ? "no name server answers"
 					      : "not known");
@@ -393,11 +507,11 @@ static void start_lookup(struct dial *dial)
 	const struct evutil_addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
 	char port[8];
 
-	(void)snprintf(port, sizeof(port), "%u", dial->endpoint.port);
+	(void)snprintf(port, sizeof(port), "%u", next_hop(dial)->port);
 	dial->dns = dns_new(dial);
 	if (!dial->dns) {
 		(void)err_set(&dial->why, -ENOMEM, "name %s: the resolver does not start",
-			      dial->endpoint.host);
+			      next_hop(dial)->host);
 		finish(dial, NULL);
 		return;
 	}
@@ -406,7 +520,7 @@ static void start_lookup(struct dial *dial)
 	dial->lookup = mem_alloc(1, sizeof(*dial->lookup));
 	dial->lookup->dial = dial;
 	/* It may call back before it returns. */
-	(void)evdns_getaddrinfo(dial->dns, dial->endpoint.host, port, &hints, on_lookup,
+	(void)evdns_getaddrinfo(dial->dns, next_hop(dial)->host, port, &hints, on_lookup,
 				dial->lookup);
 }
 
@@ -415,7 +529,7 @@ static void start(struct dial *dial)
 	struct ip ip;
 
 	dial->deadline_ms = loop_now_ms() + dial->timeout_ms;
-	if (ip_parse(dial->endpoint.host, &ip) < 0) {
+	if (ip_parse(next_hop(dial)->host, &ip) < 0) {
 		start_lookup(dial);
 		return;
 	}
@@ -436,7 +550,7 @@ static void on_timer(void *userdata)
 	case DIAL_LOOKUP:
 		(void)err_set(&dial->why, -ETIMEDOUT,
 			      "name %s: no answer from a name server within %s",
-			      dial->endpoint.host, format_seconds(dial->timeout_ms, seconds));
+			      next_hop(dial)->host, format_seconds(dial->timeout_ms, seconds));
 		finish(dial, NULL);
 		return;
 	case DIAL_ADDRESS:
@@ -444,6 +558,7 @@ static void on_timer(void *userdata)
 		try_next(dial);
 		return;
 	case DIAL_CONNECT:
+	case DIAL_PROXY:
 	case DIAL_SHAKE:
 		(void)err_set(&err, -ETIMEDOUT, "no answer%s within %s",
 			      dial->state == DIAL_SHAKE ? " to the TLS handshake" : "",
@@ -453,12 +568,7 @@ static void on_timer(void *userdata)
 	}
 }
 
-static char *copy(const char *text)
-{
-	return mem_strdup(text ? text : "");
-}
-
-struct dial *dial_new(struct loop *loop, const struct endpoint *endpoint,
+struct dial *dial_new(struct loop *loop, const struct proxy *proxy, const struct endpoint *endpoint,
 		      const struct tls_files *files, const char *alpn, int64_t timeout_ms,
 		      dial_fn done, void *userdata)
 {
@@ -466,10 +576,9 @@ struct dial *dial_new(struct loop *loop, const struct endpoint *endpoint,
 
 	dial->loop = loop;
 	dial->endpoint = *endpoint;
-	dial->ca = copy(files ? files->ca : NULL);
-	dial->cert = copy(files ? files->cert : NULL);
-	dial->key = copy(files ? files->key : NULL);
-	dial->alpn = copy(alpn);
+	proxy_copy(proxy, &dial->proxy);
+	tls_files_copy(files, &dial->files);
+	dial->alpn = mem_strdup(alpn);
 	dial->timeout_ms = timeout_ms;
 	dial->done = done;
 	dial->userdata = userdata;

@@ -27,17 +27,19 @@ int endpoint_parse(const char *url, uint16_t default_port, struct endpoint *ret_
 		   struct err *err);
 
 struct dial;
+struct proxy;
 
 /* Called once, from the loop: @bev is connected (and TLS is up), owned by the callee, with
  * no callbacks set and not reading yet; or NULL, and @why says in words why not, without naming the
  * endpoint: "connection refused", "no answer within 2 s", "its certificate has expired on ...". For
- * a name, each address that was tried stands before its words. */
+ * a name, each address that was tried stands before its words; the proxy, when there is one,
+ * before all of them. */
 typedef void (*dial_fn)(struct bufferevent *bev, const char *why, void *userdata);
 
-/* Connects to @endpoint within @timeout_ms. The socket has TCP_NODELAY, keep-alive
- * (10 s, then 3 probes 3 s apart) and TCP_USER_TIMEOUT (15 s). All is copied. Never NULL;
- * an error at once is told from the loop as well. */
-struct dial *dial_new(struct loop *loop, const struct endpoint *endpoint,
+/* Connects to @endpoint, through @proxy unless that is NULL or PROXY_NONE, within @timeout_ms. The
+ * socket has TCP_NODELAY, keep-alive (10 s, then 3 probes 3 s apart) and TCP_USER_TIMEOUT (15 s).
+ * All is copied. Never NULL; an error at once is told from the loop as well. */
+struct dial *dial_new(struct loop *loop, const struct proxy *proxy, const struct endpoint *endpoint,
 		      const struct tls_files *files, const char *alpn, int64_t timeout_ms,
 		      dial_fn done, void *userdata);
 /* Gives up: @done will not be called. NULL is allowed; not after @done was called. */

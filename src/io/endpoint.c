@@ -170,8 +170,9 @@ int endpoint_parse(const char *url, uint16_t default_port, struct endpoint *ret_
 			       show(url, shown));
 	fault = parse_authority(rest + 3, &endpoint);
 	if (fault)
-		return err_set(err, -EINVAL, "'%s': %s (right: http://10.0.0.1:2379)",
-			       show(url, shown), fault);
+		return err_set(err, -EINVAL, "'%s': %s (right: http%s://10.0.0.1:%u)",
+			       show(url, shown), fault, default_port == 443 ? "s" : "",
+			       default_port);
 	len = strlen(url);
 	if (url[len - 1] == '/')
 		len--;

@@ -66,6 +66,7 @@ static int read_status_line(struct http_parser *p, const char *line, struct err 
 	    line[8] != ' ' || s[0] < '1' || s[0] > '5' || !isdigit((unsigned char)s[1]) ||
 	    !isdigit((unsigned char)s[2]) || (s[3] && s[3] != ' '))
 		return no_http(err);
+	p->minor = line[7] - '0';
 	p->status = (s[0] - '0') * 100 + (s[1] - '0') * 10 + s[2] - '0';
 	p->state = HTTP_HEADERS;
 	return 0;
@@ -90,6 +91,16 @@ static int read_number(const char *text, size_t len, int base, uint64_t *ret_num
 	return 0;
 }
 
+static bool in_pieces(const struct http_parser *p)
+{
+	return p->piece && p->status / 100 == 2;
+}
+
+static size_t room(const struct http_parser *p)
+{
+	return in_pieces(p) ? SIZE_MAX : p->body_max - p->body.len;
+}
+
 /* What the headers say of the body: RFC 9112, section 6.3. */
 static int begin_body(struct http_parser *p, struct err *err)
 {
@@ -108,12 +119,13 @@ static int begin_body(struct http_parser *p, struct err *err)
 		return 0;
 	}
 	if (!length) {
+		p->to_end = true;
 		p->state = HTTP_BODY_TO_END;
 		return 0;
 	}
 	if (read_number(length, strlen(length), 10, &p->left) < 0)
 		return err_set(err, -EPROTO, "it answers with an odd Content-Length");
-	if (p->left > p->body_max)
+	if (p->left > room(p))
 		return body_too_long(p, err);
 	p->state = p->left ? HTTP_BODY_LENGTH : HTTP_DONE;
 	return 0;
@@ -165,7 +177,7 @@ static int read_chunk_size(struct http_parser *p, const char *line, struct err *
 {
 	if (read_number(line, strcspn(line, "; \t"), 16, &p->left) < 0)
 		return err_set(err, -EPROTO, "it answers with an odd chunk size");
-	if (p->left > p->body_max - p->body.len)
+	if (p->left > room(p))
 		return body_too_long(p, err);
 	p->state = p->left ? HTTP_CHUNK_DATA : HTTP_TRAILERS;
 	return 0;
@@ -236,9 +248,12 @@ static ssize_t take_body(struct http_parser *p, const char *data, size_t len, st
 
 	if (p->state != HTTP_BODY_TO_END && n > p->left)
 		n = (size_t)p->left;
-	if (n > p->body_max - p->body.len)
+	if (n > room(p))
 		return body_too_long(p, err);
-	text_add(&p->body, data, n);
+	if (in_pieces(p))
+		p->piece(data, n, p->userdata);
+	else
+		text_add(&p->body, data, n);
 	if (p->state == HTTP_BODY_TO_END)
 		return (ssize_t)n;
 	p->left -= n;
@@ -270,6 +285,7 @@ int http_parser_feed(struct http_parser *parser, const void *data, size_t len, s
 		at += n;
 		len -= (size_t)n;
 	}
+	parser->surplus = parser->surplus || len;
 	return 0;
 }
 
@@ -294,6 +310,28 @@ bool http_parser_is_done(const struct http_parser *parser)
 	return parser->state == HTTP_DONE;
 }
 
+/* Whether @list, of words with commas between them, has @word. */
+static bool has_word(const char *list, const char *word)
+{
+	const size_t len = strlen(word);
+
+	while (*list) {
+		list += strspn(list, ", \t");
+		if (!strncasecmp(list, word, len) && strchr(", \t", list[len]))
+			return true;
+		list += strcspn(list, ",");
+	}
+	return false;
+}
+
+bool http_parser_may_go_on(const struct http_parser *parser)
+{
+	const char *connection = http_parser_header(parser, "Connection");
+
+	return parser->state == HTTP_DONE && !parser->to_end && !parser->surplus &&
+	       parser->minor >= 1 && !(connection && has_word(connection, "close"));
+}
+
 const char *http_parser_header(const struct http_parser *parser, const char *name)
 {
 	for (size_t i = 0; i < parser->n_headers; i++)
@@ -307,5 +345,9 @@ void http_parser_done(struct http_parser *parser)
 	forget_headers(parser);
 	free(parser->line.p);
 	free(parser->body.p);
-	*parser = (struct http_parser){.body_max = parser->body_max};
+	*parser = (struct http_parser){
+		.body_max = parser->body_max,
+		.piece = parser->piece,
+		.userdata = parser->userdata,
+	};
 }

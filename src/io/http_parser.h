@@ -30,11 +30,15 @@ struct http_text {
 	size_t len, size;
 };
 
-/* All but body_max zeroed is ready. */
+/* All but body_max and piece (with userdata) zeroed is ready. */
 struct http_parser {
 	size_t body_max;
+	/* Gets the body of a 2xx as it comes, of any length; NULL: it is collected. */
+	void (*piece)(const char *data, size_t len, void *userdata);
+	void *userdata;
 	enum http_parser_state state;
 	int status;
+	int minor; /* of the server's HTTP version */
 	struct {
 		char *name, *value;
 	} header[HTTP_HEADERS_MAX];
@@ -43,6 +47,8 @@ struct http_parser {
 	struct http_text body;
 	size_t head_len; /* bytes of status line, headers and trailers so far */
 	uint64_t left;
+	bool to_end;  /* the body has no other end than the connection's */
+	bool surplus; /* something came behind the answer */
 };
 
 /* Takes in what came next; what follows the answer is ignored. 0; -EPROTO: no HTTP/1.1, or
@@ -54,6 +60,9 @@ int http_parser_end(struct http_parser *parser, struct err *err);
 /* Whether status and headers are known. */
 bool http_parser_has_head(const struct http_parser *parser);
 bool http_parser_is_done(const struct http_parser *parser);
+/* Whether the connection can carry another request: the answer has come, and nothing else, and
+ * the server does not mean to close. */
+bool http_parser_may_go_on(const struct http_parser *parser);
 /* The first header of that name, in any case; NULL: none. */
 const char *http_parser_header(const struct http_parser *parser, const char *name);
 void http_parser_done(struct http_parser *parser);

@@ -71,6 +71,7 @@
 	X(SSL, SSL_set_ex_data)                                                                    \
 	X(SSL, TLS_client_method)                                                                  \
 	X(EVENT, bufferevent_get_openssl_error)                                                    \
+	X(EVENT, bufferevent_openssl_filter_new)                                                   \
 	X(EVENT, bufferevent_openssl_get_ssl)                                                      \
 	X(EVENT, bufferevent_openssl_socket_new)
 

@@ -20,6 +20,7 @@
 
 #include <errno.h>
 #include <event2/bufferevent.h>
+#include <event2/event.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,7 +32,8 @@
 /* What tls_explain() has to know. */
 struct verdict {
 	char host[HOST_TEXT_MAX];
-	bool has_ca, has_cert, is_h2;
+	const char *ca; /* what it is called; NULL: none is given */
+	bool has_cert, is_h2;
 	struct err why; /* "" as long as nothing went wrong */
 };
 
@@ -102,20 +104,20 @@ static void explain_verify(struct verdict *verdict, const X509 *cert, int code, 
 			      format_names(cert, text), verdict->host);
 		break;
 	case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
-		(void)err_set(err, -EPROTO, "its certificate is signed by itself, and %s",
-			      verdict->has_ca ? "the CA file does not hold it"
-					      : "no CA file is given that holds it");
+		(void)err_set(err, -EPROTO, "its certificate is signed by itself, and %s%s",
+			      verdict->ca ? verdict->ca : "no CA file is given that holds it",
+			      verdict->ca ? " does not hold it" : "");
 		break;
 	case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
 	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
 	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
 	case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
 	case X509_V_ERR_CERT_SIGNATURE_FAILURE:
-		(void)err_set(
-			err, -EPROTO, "its certificate is signed by an authority that %s (%s)",
-			verdict->has_ca ? "the CA file does not name"
-					: "this system does not know, and no CA file is given",
-			format_issuer(cert, text));
+		(void)err_set(err, -EPROTO,
+			      "its certificate is signed by an authority that %s%s (%s)",
+			      verdict->ca ? verdict->ca
+					  : "this system does not know, and no CA file is given",
+			      verdict->ca ? " does not name" : "", format_issuer(cert, text));
 		break;
 	case X509_V_ERR_INVALID_PURPOSE:
 		(void)err_set(err, -EPROTO, "%s is not one for %s", whose,
@@ -171,13 +173,17 @@ static int set_verdict(SSL *ssl, const struct tls_files *files, const char *host
 		free(verdict);
 		return -ENOMEM;
 	}
-	(void)snprintf(verdict->host, sizeof(verdict->host), "%s", host);
+	(void)snprintf(verdict->host, sizeof(verdict->host), "%s",
+		       tls_is_given(files->name) ? files->name : host);
 	/* Absolute in the name system; names in certificates have no dot at the end. */
 	len = strlen(verdict->host);
 	if (len && verdict->host[len - 1] == '.')
 		verdict->host[len - 1] = '\0';
-	verdict->has_ca = tls_is_given(files->ca);
-	verdict->has_cert = tls_is_given(files->cert);
+	if (tls_is_given(files->ca_pem))
+		verdict->ca = "the CA data";
+	else if (tls_is_given(files->ca))
+		verdict->ca = "the CA file";
+	verdict->has_cert = tls_is_given(files->cert) || tls_is_given(files->cert_pem);
 	verdict->is_h2 = !strcmp(alpn, "h2");
 	return 0;
 }
@@ -212,8 +218,26 @@ static void set_alpn(SSL_CTX *ctx, const char *alpn)
 	(void)openssl.SSL_CTX_set_alpn_protos(ctx, list, (unsigned)len + 1);
 }
 
+static struct bufferevent *put_on(struct loop *loop, struct bufferevent *under, SSL *ssl)
+{
+	struct bufferevent *bev;
+
+	if (!under)
+		return openssl.bufferevent_openssl_socket_new(loop_base(loop), -1, ssl,
+							      BUFFEREVENT_SSL_CONNECTING,
+							      BEV_OPT_CLOSE_ON_FREE);
+	bev = openssl.bufferevent_openssl_filter_new(
+		loop_base(loop), under, ssl, BUFFEREVENT_SSL_CONNECTING, BEV_OPT_CLOSE_ON_FREE);
+	/* It begins to shake hands when it is told that it can write, of which one over TLS
+	 * that has nothing to write says nothing. */
+	if (bev)
+		bufferevent_trigger(under, EV_WRITE, BEV_TRIG_DEFER_CALLBACKS);
+	return bev;
+}
+
 int tls_bufferevent_new(struct loop *loop, const struct tls_files *files, const char *host,
-			const char *alpn, struct bufferevent **ret_bev, struct err *err)
+			const char *alpn, struct bufferevent *under, struct bufferevent **ret_bev,
+			struct err *err)
 {
 	_cleanup_context_ SSL_CTX *ctx = NULL;
 	struct bufferevent *bev = NULL;
@@ -226,14 +250,13 @@ int tls_bufferevent_new(struct loop *loop, const struct tls_files *files, const 
 	r = tls_context_new(files, &ctx, err);
 	if (r < 0)
 		return r;
-	openssl.SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, on_verify);
+	openssl.SSL_CTX_set_verify(ctx, files->insecure ? SSL_VERIFY_NONE : SSL_VERIFY_PEER,
+				   files->insecure ? NULL : on_verify);
 	set_alpn(ctx, alpn);
 	ssl = openssl.SSL_new(ctx);
 	if (ssl && set_verdict(ssl, files, host, alpn) == 0 &&
 	    set_peer(ssl, openssl.SSL_get_ex_data(ssl, verdict_index)))
-		bev = openssl.bufferevent_openssl_socket_new(loop_base(loop), -1, ssl,
-							     BUFFEREVENT_SSL_CONNECTING,
-							     BEV_OPT_CLOSE_ON_FREE);
+		bev = put_on(loop, under, ssl);
 	openssl.ERR_clear_error();
 	if (!bev) {
 		openssl.SSL_free(ssl);

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -95,31 +96,79 @@ int tls_check_dates(const X509 *cert, const char *what, struct err *err)
 	return 0;
 }
 
-/* All certificates in the PEM file @path, at least one. Caller frees. */
-static int read_certs(const char *path, OPENSSL_STACK **ret_certs, struct err *err)
+/* Where PEM is to come from: a file, or a text that stands for it. */
+struct source {
+	const char *shown; /* "" : nothing is given */
+	const char *path, *text;
+};
+
+static struct source source_of(const char *path, const char *text, const char *what)
+{
+	if (tls_is_given(text))
+		return (struct source){.shown = what, .text = text};
+	return (struct source){.shown = tls_is_given(path) ? path : "", .path = path};
+}
+
+static struct source source_of_ca(const struct tls_files *files)
+{
+	return source_of(files->ca, files->ca_pem, "the CA data");
+}
+
+static struct source source_of_cert(const struct tls_files *files)
+{
+	return source_of(files->cert, files->cert_pem, "the client certificate data");
+}
+
+static struct source source_of_key(const struct tls_files *files)
+{
+	return source_of(files->key, files->key_pem, "the client key data");
+}
+
+/* What is borrowed needs no wiping. */
+static int read_source(const struct source *source, struct secret *file, const char **ret_text,
+		       size_t *ret_len, struct err *err)
+{
+	int r;
+
+	if (source->text) {
+		*ret_text = source->text;
+		*ret_len = strlen(source->text);
+		return 0;
+	}
+	r = file_read(AT_FDCWD, source->path, FILE_MAX, &file->text, &file->len, err);
+	if (r < 0)
+		return r;
+	*ret_text = file->text;
+	*ret_len = file->len;
+	return 0;
+}
+
+/* All certificates in @source, at least one. Caller frees. */
+static int read_certs(const struct source *source, OPENSSL_STACK **ret_certs, struct err *err)
 {
 	_cleanup_(cleanup_secret) struct secret file = {.text = NULL};
 	_cleanup_(cleanup_bio) BIO *bio = NULL;
 	_cleanup_certs_ OPENSSL_STACK *certs = NULL;
-	const char *why;
+	const char *why, *text;
 	int reason, r;
 	X509 *cert;
+	size_t len;
 
-	r = file_read(AT_FDCWD, path, FILE_MAX, &file.text, &file.len, err);
+	r = read_source(source, &file, &text, &len, err);
 	if (r < 0)
 		return r;
 	openssl.ERR_clear_error();
-	bio = openssl.BIO_new_mem_buf(file.text, (int)file.len);
+	bio = openssl.BIO_new_mem_buf(text, (int)len);
 	certs = openssl.OPENSSL_sk_new_null();
 	while ((cert = openssl.PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL)
 		(void)openssl.OPENSSL_sk_push(certs, cert);
 	why = last_reason(&reason);
 	if (reason != PEM_R_NO_START_LINE) /* which is how the end is told */
-		return err_set(err, -EINVAL, "%s: certificate %d in it is damaged (%s)", path,
-			       openssl.OPENSSL_sk_num(certs) + 1, why);
+		return err_set(err, -EINVAL, "%s: certificate %d in it is damaged (%s)",
+			       source->shown, openssl.OPENSSL_sk_num(certs) + 1, why);
 	if (openssl.OPENSSL_sk_num(certs) == 0)
-		return err_set(err, -EINVAL, "%s: no certificate in it (PEM)%s", path,
-			       strstr(file.text, "PRIVATE KEY") ? ", but a private key" : "");
+		return err_set(err, -EINVAL, "%s: no certificate in it (PEM)%s", source->shown,
+			       strstr(text, "PRIVATE KEY") ? ", but a private key" : "");
 	*ret_certs = TAKE_PTR(certs);
 	return 0;
 }
@@ -141,50 +190,52 @@ static int refuse_passphrase(char *buf, int size, int writing, void *userdata)
 	return -1;
 }
 
-static int read_key(const char *path, EVP_PKEY **ret_key, struct err *err)
+static int read_key(const struct source *source, EVP_PKEY **ret_key, struct err *err)
 {
 	_cleanup_(cleanup_secret) struct secret file = {.text = NULL};
 	_cleanup_(cleanup_bio) BIO *bio = NULL;
 	bool asked = false;
-	const char *why;
+	const char *why, *text;
 	EVP_PKEY *key;
 	int reason, r;
+	size_t len;
 
-	r = file_read(AT_FDCWD, path, FILE_MAX, &file.text, &file.len, err);
+	r = read_source(source, &file, &text, &len, err);
 	if (r < 0)
 		return r;
 	openssl.ERR_clear_error();
-	bio = openssl.BIO_new_mem_buf(file.text, (int)file.len);
+	bio = openssl.BIO_new_mem_buf(text, (int)len);
 	key = openssl.PEM_read_bio_PrivateKey(bio, NULL, refuse_passphrase, &asked);
 	why = last_reason(&reason);
 	if (!key && asked)
 		return err_set(err, -EINVAL,
 			       "%s: the private key is encrypted with a passphrase, which cannot "
 			       "be given: store it without one",
-			       path);
+			       source->shown);
 	/* OpenSSL's decoders have many words for it. */
-	if (!key && !strstr(file.text, "PRIVATE KEY-----"))
-		return err_set(err, -EINVAL, "%s: no private key in it (PEM)%s", path,
-			       strstr(file.text, "CERTIFICATE") ? ", but a certificate" : "");
+	if (!key && !strstr(text, "PRIVATE KEY-----"))
+		return err_set(err, -EINVAL, "%s: no private key in it (PEM)%s", source->shown,
+			       strstr(text, "CERTIFICATE") ? ", but a certificate" : "");
 	if (!key)
-		return err_set(err, -EINVAL, "%s: the private key is damaged (%s)", path, why);
+		return err_set(err, -EINVAL, "%s: the private key is damaged (%s)", source->shown,
+			       why);
 	*ret_key = key;
 	return 0;
 }
 
 /* -- contexts -------------------------------------------------------------------------- */
 
-static int add_authorities(SSL_CTX *ctx, const char *path, struct err *err)
+static int add_authorities(SSL_CTX *ctx, const struct source *source, struct err *err)
 {
 	_cleanup_certs_ OPENSSL_STACK *certs = NULL;
 	int r;
 
-	if (!tls_is_given(path)) {
+	if (!*source->shown) {
 		if (openssl.SSL_CTX_set_default_verify_paths(ctx) == 1)
 			return 0;
 		return err_set(err, -EIO, "the system's list of authorities cannot be used");
 	}
-	r = read_certs(path, &certs, err);
+	r = read_certs(source, &certs, err);
 	for (int i = 0; r == 0 && i < openssl.OPENSSL_sk_num(certs); i++)
 		(void)openssl.X509_STORE_add_cert(openssl.SSL_CTX_get_cert_store(ctx),
 						  cert_at(certs, i));
@@ -196,13 +247,14 @@ static int add_identity(SSL_CTX *ctx, const struct tls_files *files, struct err 
 {
 	_cleanup_certs_ OPENSSL_STACK *certs = NULL;
 	_cleanup_(cleanup_key) EVP_PKEY *key = NULL;
+	const struct source from = source_of_cert(files), key_from = source_of_key(files);
 	int r, reason;
 
-	if (!tls_is_given(files->cert))
+	if (!*from.shown)
 		return 0;
-	r = read_certs(files->cert, &certs, err);
+	r = read_certs(&from, &certs, err);
 	if (r == 0)
-		r = read_key(files->key, &key, err);
+		r = read_key(&key_from, &key, err);
 	if (r < 0)
 		return r;
 	openssl.ERR_clear_error();
@@ -210,29 +262,32 @@ static int add_identity(SSL_CTX *ctx, const struct tls_files *files, struct err 
 		openssl.ERR_clear_error();
 		return err_set(err, -EINVAL,
 			       "the private key in %s does not belong to the certificate in %s",
-			       files->key, files->cert);
+			       key_from.shown, from.shown);
 	}
 	for (int i = 1; i < openssl.OPENSSL_sk_num(certs); i++)
 		(void)openssl.SSL_CTX_ctrl(ctx, SSL_CTRL_CHAIN_CERT, 1, cert_at(certs, i));
 	if (openssl.SSL_CTX_use_certificate(ctx, cert_at(certs, 0)) != 1 ||
 	    openssl.SSL_CTX_use_PrivateKey(ctx, key) != 1)
-		return err_set(err, -EINVAL, "%s: cannot be used: %s", files->cert,
+		return err_set(err, -EINVAL, "%s: cannot be used: %s", from.shown,
 			       last_reason(&reason));
 	return 0;
 }
 
 static int check_pair(const struct tls_files *files, struct err *err)
 {
-	if (tls_is_given(files->cert) && !tls_is_given(files->key))
-		return err_set(err, -EINVAL, "a certificate without its key: %s", files->cert);
-	if (tls_is_given(files->key) && !tls_is_given(files->cert))
-		return err_set(err, -EINVAL, "a key without its certificate: %s", files->key);
+	const struct source cert = source_of_cert(files), key = source_of_key(files);
+
+	if (*cert.shown && !*key.shown)
+		return err_set(err, -EINVAL, "a certificate without its key: %s", cert.shown);
+	if (*key.shown && !*cert.shown)
+		return err_set(err, -EINVAL, "a key without its certificate: %s", key.shown);
 	return 0;
 }
 
 int tls_context_new(const struct tls_files *files, SSL_CTX **ret_ctx, struct err *err)
 {
 	_cleanup_context_ SSL_CTX *ctx = NULL;
+	const struct source ca = source_of_ca(files);
 	int r = check_pair(files, err);
 
 	if (r < 0)
@@ -245,7 +300,9 @@ int tls_context_new(const struct tls_files *files, SSL_CTX **ret_ctx, struct err
 	/* A server that hangs up without a farewell is an end like any other: HTTP tells
 	 * whether the answer was complete. */
 	(void)openssl.SSL_CTX_set_options(ctx, SSL_OP_IGNORE_UNEXPECTED_EOF);
-	r = add_authorities(ctx, files->ca, err);
+	/* Not even looked for where nothing is believed by them. */
+	if (!files->insecure)
+		r = add_authorities(ctx, &ca, err);
 	if (r == 0)
 		r = add_identity(ctx, files, err);
 	if (r < 0)
@@ -254,39 +311,79 @@ int tls_context_new(const struct tls_files *files, SSL_CTX **ret_ctx, struct err
 	return 0;
 }
 
-/* Whether one of the first @n certificates in the file @path is valid today; of several that
+/* Whether one of the first @n certificates in @source is valid today; of several that
  * are not, the first one is named, as @what. */
-static int check_dates(const char *path, int n, const char *what, struct err *err)
+static int check_dates(const struct source *source, int n, const char *what, struct err *err)
 {
 	_cleanup_certs_ OPENSSL_STACK *certs = NULL;
 	int r;
 
-	if (!tls_is_given(path))
+	if (!*source->shown)
 		return 0;
-	r = read_certs(path, &certs, err);
+	r = read_certs(source, &certs, err);
 	if (r < 0)
 		return r;
 	for (int i = 0; i < n && i < openssl.OPENSSL_sk_num(certs); i++)
 		if (tls_check_dates(cert_at(certs, i), "", NULL) == 0)
 			return 0;
 	r = tls_check_dates(cert_at(certs, 0), what, err);
-	return r < 0 ? err_wrap(err, r, "%s", path) : 0;
+	return r < 0 ? err_wrap(err, r, "%s", source->shown) : 0;
 }
 
 int tls_check(const struct tls_files *files, struct err *err)
 {
 	_cleanup_context_ SSL_CTX *ctx = NULL;
+	const struct source ca = source_of_ca(files), cert = source_of_cert(files);
 	int r = check_pair(files, err);
 
-	if (r < 0 || (!tls_is_given(files->ca) && !tls_is_given(files->cert)))
+	if (r < 0 || (!*ca.shown && !*cert.shown))
 		return r;
 	r = openssl_load(err);
 	if (r == 0)
 		r = tls_context_new(files, &ctx, err);
 	if (r == 0)
 		/* A list of authorities may hold old ones, but not only. */
-		r = check_dates(files->ca, INT_MAX, "the certificate of the authority", err);
+		r = check_dates(&ca, INT_MAX, "the certificate of the authority", err);
 	if (r == 0)
-		r = check_dates(files->cert, 1, "the certificate", err);
+		r = check_dates(&cert, 1, "the certificate", err);
 	return r;
+}
+
+/* -- copies ---------------------------------------------------------------------------- */
+
+static const char *copy(const char *text)
+{
+	return tls_is_given(text) ? mem_strdup(text) : NULL;
+}
+
+void tls_files_copy(const struct tls_files *files, struct tls_files *ret_copy)
+{
+	const struct tls_files none = {.ca = NULL};
+	const struct tls_files *from = files ? files : &none;
+
+	*ret_copy = (struct tls_files){
+		.ca = copy(from->ca),
+		.cert = copy(from->cert),
+		.key = copy(from->key),
+		.ca_pem = copy(from->ca_pem),
+		.cert_pem = copy(from->cert_pem),
+		.key_pem = copy(from->key_pem),
+		.name = copy(from->name),
+		.insecure = from->insecure,
+	};
+}
+
+void tls_files_done(struct tls_files *copy)
+{
+	const char *const texts[] = {copy->ca,       copy->cert,    copy->key, copy->ca_pem,
+				     copy->cert_pem, copy->key_pem, copy->name};
+
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+		char *text = (char *)(uintptr_t)texts[i]; /* ours, of tls_files_copy() */
+
+		if (text)
+			explicit_bzero(text, strlen(text));
+		free(text);
+	}
+	*copy = (struct tls_files){.ca = NULL};
 }

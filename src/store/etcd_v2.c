@@ -115,7 +115,7 @@ static int authorize(const struct v2 *v2, char **ret_text, struct err *err)
 	r = etcd_link_password(v2->api.link, &password, err);
 	if (r < 0)
 		return r;
-	*ret_text = etcd_v2_basic(user_of(v2), password);
+	*ret_text = http_basic(user_of(v2), password);
 	return 0;
 }
 

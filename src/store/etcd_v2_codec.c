@@ -82,33 +82,6 @@ char *etcd_v2_form(const char *value, int64_t ttl_s)
 	return form;
 }
 
-char *etcd_v2_basic(const char *user, const char *password)
-{
-	static const char digits[] =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	const size_t len = strlen(user) + 1 + strlen(password);
-	char *plain = mem_alloc(len + 3, 1); /* zeroes behind it: the last three may be short */
-	char *text = mem_alloc(sizeof("Basic ") + (len + 2) / 3 * 4, 1);
-	char *at = stpcpy(text, "Basic ");
-
-	(void)stpcpy(stpcpy(stpcpy(plain, user), ":"), password);
-	for (size_t i = 0; i < len; i += 3) {
-		const unsigned char *p = (const unsigned char *)plain + i;
-
-		*at++ = digits[p[0] >> 2];
-		*at++ = digits[(p[0] & 3) << 4 | p[1] >> 4];
-		*at++ = digits[(p[1] & 15) << 2 | p[2] >> 6];
-		*at++ = digits[p[2] & 63];
-	}
-	if (len % 3)
-		at[-1] = '=';
-	if (len % 3 == 1)
-		at[-2] = '=';
-	explicit_bzero(plain, len);
-	free(plain);
-	return text;
-}
-
 /* ---- answers ---- */
 
 #define ERROR_KEY_NOT_FOUND 100

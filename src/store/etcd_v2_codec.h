@@ -21,8 +21,6 @@ char *etcd_v2_target(const char *prefix, const char *key, const char *query);
 /* The body of a PUT. @value NULL: the one that is there is kept, and only its time renewed.
  * @ttl_s 0: it stays for ever. */
 char *etcd_v2_form(const char *value, int64_t ttl_s);
-/* The value of an Authorization header (RFC 7617); a secret. */
-char *etcd_v2_basic(const char *user, const char *password);
 
 /* An answer of etcd's. Zeroed is valid and empty. */
 struct etcd_v2_answer {

@@ -368,8 +368,8 @@ static void start_waiting(struct v3 *v3)
 		/* "https://host:port" */
 		(void)snprintf(v3->authority, sizeof(v3->authority), "%s",
 			       strstr(endpoint->text, "//") + 2);
-		v3->dial = dial_new(v3->api.loop, endpoint, &v3->api.link->settings->files, "h2",
-				    DIAL_TIMEOUT_MS, on_dialled, v3);
+		v3->dial = dial_new(v3->api.loop, NULL, endpoint, &v3->api.link->settings->files,
+				    "h2", DIAL_TIMEOUT_MS, on_dialled, v3);
 	} else if (etcd_link_has_user(v3->api.link) && !v3->token && !v3->auth_off) {
 		authenticate(v3);
 	} else {

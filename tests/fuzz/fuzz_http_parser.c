@@ -30,6 +30,45 @@ static int read_answer(struct http_parser *parser, const uint8_t *data, size_t s
 	return r;
 }
 
+struct sum {
+	size_t len;
+	uint32_t hash;
+};
+
+static void add(const char *data, size_t len, void *userdata)
+{
+	struct sum *sum = userdata;
+
+	assert(len > 0);
+	for (size_t i = 0; i < len; i++)
+		sum->hash = sum->hash * 31 + (uint8_t)data[i];
+	sum->len += len;
+}
+
+/* What a 2xx has for a body is the same in pieces, but that there may be more of it. */
+static void check_pieces(const struct http_parser *whole, int r, const uint8_t *data, size_t size)
+{
+	struct sum sum = {0}, collected = {0};
+	struct http_parser parser = {.body_max = BODY_MAX, .piece = add, .userdata = &sum};
+	int r_pieces = http_parser_feed(&parser, data, size, NULL);
+
+	if (!r_pieces)
+		r_pieces = http_parser_end(&parser, NULL);
+	if (!r) {
+		assert(!r_pieces && parser.status == whole->status);
+		if (whole->body.len)
+			add(whole->body.p, whole->body.len, &collected);
+		if (whole->status / 100 == 2)
+			assert(!parser.body.len && sum.len == collected.len &&
+			       sum.hash == collected.hash);
+		else
+			assert(!sum.len && parser.body.len == whole->body.len);
+		assert(http_parser_may_go_on(&parser) == http_parser_may_go_on(whole));
+	}
+	assert(!http_parser_may_go_on(&parser) || (!r_pieces && !parser.to_end));
+	http_parser_done(&parser);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct http_parser whole, cut;
@@ -47,6 +86,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		assert(!whole.body.len || !memcmp(cut.body.p, whole.body.p, whole.body.len));
 		assert(!whole.body.p || strlen(whole.body.p) <= whole.body.len);
 	}
+	check_pieces(&whole, r, data + 1, size - 1);
 	http_parser_done(&whole);
 	http_parser_done(&cut);
 	return 0;

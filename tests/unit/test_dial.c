@@ -193,7 +193,7 @@ static void dial_and_wait(struct fixture *f, const char *host, uint16_t port, in
 	struct endpoint endpoint = {.port = port};
 
 	(void)snprintf(endpoint.host, sizeof(endpoint.host), "%s", host);
-	(void)dial_new(f->loop, &endpoint, NULL, "h2", timeout_ms, on_done, f);
+	(void)dial_new(f->loop, NULL, &endpoint, NULL, "h2", timeout_ms, on_done, f);
 	assert_int_equal(f->n_called, 0);
 	loop_run(f->loop);
 	assert_int_equal(f->n_called, 1);
@@ -319,7 +319,7 @@ static void test_cancel(void **state)
 			set_up(&f);
 			(void)snprintf(endpoint.host, sizeof(endpoint.host), "%s", hosts[i]);
 			timer = loop_timer_new(f.loop, on_exit_timer, f.loop);
-			dial = dial_new(f.loop, &endpoint, NULL, "h2", 5000, on_done, &f);
+			dial = dial_new(f.loop, NULL, &endpoint, NULL, "h2", 5000, on_done, &f);
 			for (int n = 0; n < rounds && !f.n_called; n++) {
 				loop_timer_set(timer, 0);
 				loop_run(f.loop);
@@ -477,7 +477,7 @@ static void check_silence(int dns)
 
 	for (int way = 0; way < 3; way++) {
 		start_names(&names, dns);
-		dial = dial_new(names.f.loop, &endpoint, NULL, "h2", 200, on_done, &names.f);
+		dial = dial_new(names.f.loop, NULL, &endpoint, NULL, "h2", 200, on_done, &names.f);
 		while (!names.n_asked)
 			loop_run(names.f.loop);
 		if (way > 0)

@@ -143,7 +143,7 @@ static void break_connection(void)
 
 static void set_up_with(const char *config, enum etcd_api_choice choice, const char *endpoints)
 {
-	const struct store_events events = {on_config, on_own, on_synced, on_state, NULL};
+	const struct store_events events = {on_config, on_own, on_synced, on_state, NULL, NULL};
 	struct err err;
 
 	memset(&f, 0, sizeof(f));
@@ -156,7 +156,8 @@ static void set_up_with(const char *config, enum etcd_api_choice choice, const c
 	f.step_ms = 10;
 	f.loop = loop_new();
 	f.peers = peers_new(on_changed, NULL);
-	f.settings = (struct etcd_settings){endpoints, "/p", {"", "", ""}, "", "", ""};
+	f.settings = (struct etcd_settings){endpoints, "/p", {.ca = "", .cert = "", .key = ""},
+					    "",        "",   ""};
 	assert_int_equal(
 		store_etcd_new(f.loop, &f.settings, choice, f.peers, &events, &f.store, &err), 0);
 }

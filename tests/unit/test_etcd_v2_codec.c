@@ -71,26 +71,6 @@ static void test_form(void **state)
 	}
 }
 
-static void test_basic(void **state)
-{
-	static const char *const rows[][3] = {
-		{"Aladdin", "open sesame", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="}, /* RFC 7617 */
-		{"test", "123\xc2\xa3", "Basic dGVzdDoxMjPCow=="},
-		{"a", "b", "Basic YTpi"},
-		{"a", "bc", "Basic YTpiYw=="},
-		{"a", "bcd", "Basic YTpiY2Q="},
-		{"", "", "Basic Og=="},
-		{"\xff\xff", "\xff\xff\xff", "Basic //86////"},
-	};
-
-	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		_cleanup_free_ char *text = etcd_v2_basic(rows[i][0], rows[i][1]);
-
-		assert_string_equal(text, rows[i][2]);
-	}
-}
-
 /* ---- answers ---- */
 
 #define KEY(name) "\"key\":\"" PREFIX "/" name "\""
@@ -351,11 +331,10 @@ static void test_no_event(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_prefix),   cmocka_unit_test(test_target),
-		cmocka_unit_test(test_form),     cmocka_unit_test(test_basic),
-		cmocka_unit_test(test_errors),   cmocka_unit_test(test_kv),
-		cmocka_unit_test(test_list),     cmocka_unit_test(test_event),
-		cmocka_unit_test(test_no_event),
+		cmocka_unit_test(test_prefix), cmocka_unit_test(test_target),
+		cmocka_unit_test(test_form),   cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_kv),     cmocka_unit_test(test_list),
+		cmocka_unit_test(test_event),  cmocka_unit_test(test_no_event),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "io/dial.h"
+#include "io/proxy.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -177,7 +178,7 @@ static void client_dial(struct client *client, const char *host, uint16_t port,
 
 	*client = (struct client){.loop = loop_new()};
 	(void)snprintf(endpoint.host, sizeof(endpoint.host), "%s", host);
-	(void)dial_new(client->loop, &endpoint, files, alpn, timeout_ms, on_done, client);
+	(void)dial_new(client->loop, NULL, &endpoint, files, alpn, timeout_ms, on_done, client);
 	loop_run(client->loop);
 }
 
@@ -367,6 +368,121 @@ static void test_server_certificates(void **state)
 	server_stop(&server);
 }
 
+/* The file's text; NULL stays. From a ring, so that three can be used. */
+static const char *text_of(const char *name)
+{
+	static char texts[3][8192];
+	static size_t next;
+	_cleanup_free_ char *text = NULL;
+	char *copy = texts[next++ % ARRAY_SIZE(texts)];
+	size_t len;
+
+	if (!name)
+		return NULL;
+	assert_int_equal(file_read(AT_FDCWD, at(name), 8191, &text, &len, NULL), 0);
+	(void)stpcpy(copy, text);
+	return copy;
+}
+
+/* What is text and not a file, comes before the file, and is not named by a path. */
+static void test_check_text(void **state)
+{
+	static const struct {
+		const char *ca, *cert, *key;
+		const char *says; /* NULL: all is well */
+	} rows[] = {
+		{"ca.pem", NULL, NULL, NULL},
+		{"bundle.pem", "client.pem", "client.key", NULL},
+		{NULL, "client.pem", NULL,
+		 "a certificate without its key: the client certificate data"},
+		{NULL, NULL, "client.key", "a key without its certificate: the client key data"},
+		{"text", NULL, NULL, "the CA data: no certificate in it (PEM)"},
+		{"damaged.pem", NULL, NULL, "the CA data: certificate 1 in it is damaged"},
+		{"old-ca.pem", NULL, NULL,
+		 "the CA data: the certificate of the authority has expired"},
+		{NULL, "client.key", "client.key",
+		 "the client certificate data: no certificate in it (PEM), but a private key"},
+		{NULL, "client.pem", "damaged.key",
+		 "the client key data: the private key is damaged"},
+		{NULL, "client.pem", "server.key",
+		 "the private key in the client key data does not belong to the certificate in the "
+		 "client certificate data"},
+		{NULL, "late.pem", "late.key",
+		 "the client certificate data: the certificate has expired on 2021-01-01"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		const struct tls_files files = {.ca = rows[i].ca ? "/nowhere" : NULL,
+						.cert = rows[i].cert ? "/nowhere" : NULL,
+						.key = rows[i].key ? "/nowhere" : NULL,
+						.ca_pem = text_of(rows[i].ca),
+						.cert_pem = text_of(rows[i].cert),
+						.key_pem = text_of(rows[i].key)};
+		struct err err = {""};
+		struct tls_files twin;
+		int r;
+
+		tls_files_copy(&files, &twin);
+		r = tls_check(&twin, &err);
+		tls_files_done(&twin);
+		if (!!rows[i].says != (r < 0) || (r < 0 && !strstr(err.text, rows[i].says)))
+			fail_msg("row %zu: %d, says: %s", i, r, err.text);
+	}
+	tls_files_copy(NULL, &(struct tls_files){.ca = NULL});
+}
+
+/* Another name than the host's, and no look at the certificate. */
+static void test_names(void **state)
+{
+	static const struct {
+		const char *ca, *name;
+		bool insecure;
+		const char *says;
+	} rows[] = {
+		{"ca.pem", NULL, false,
+		 "is made out to etcd1.example, 10.0.0.1, fd00::1, not to 127.0.0.1"},
+		{"ca.pem", "etcd1.example", false, ""},
+		{"ca.pem", "fd00::1", false, ""},
+		{"ca.pem", "etcd2.example", false, "not to etcd2.example"},
+		{"other.pem", "etcd1.example", false,
+		 "its certificate is signed by an authority that the CA data does not name (ca)"},
+		{"other.pem", NULL, true, ""},
+		{NULL, "etcd2.example", true, ""},
+	};
+	struct server server;
+
+	(void)state;
+	server_start(&server, "-accept 127.0.0.1:0 -cert elsewhere.pem -key elsewhere.key");
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		const struct tls_files files = {.ca_pem = text_of(rows[i].ca),
+						.name = rows[i].name,
+						.insecure = rows[i].insecure};
+		struct client client;
+
+		client_dial(&client, "127.0.0.1", server.port, &files, "http/1.1", TIMEOUT_MS);
+		if (!strstr(client.why, rows[i].says) || (!*rows[i].says && *client.why))
+			fail_msg("row %zu: says: %s", i, client.why);
+		client_done(&client);
+	}
+	server_stop(&server);
+	/* One that goes on only when it is asked for this name. */
+	server_start(&server, "-accept 127.0.0.1:0 -cert elsewhere.pem -key elsewhere.key "
+			      "-servername etcd1.example -servername_fatal -cert2 elsewhere.pem "
+			      "-key2 elsewhere.key");
+	for (int right = 0; right < 2; right++) {
+		const struct tls_files files = {.name = right ? "etcd1.example" : "etcd2.example",
+						.insecure = true};
+		struct client client;
+
+		client_dial(&client, "127.0.0.1", server.port, &files, "http/1.1", TIMEOUT_MS);
+		assert_string_equal(client.why,
+				    right ? "" : "the server has no certificate for this name");
+		client_done(&client);
+	}
+	server_stop(&server);
+}
+
 /* The server wants to know who we are; with TLS 1.3 it complains after the handshake. */
 static void test_client_certificates(void **state)
 {
@@ -489,7 +605,7 @@ static void test_no_tls(void **state)
 		assert_int_equal(getsockname(plain.fd, (struct sockaddr *)&sin, &len), 0);
 		endpoint.port = ntohs(sin.sin_port);
 		event = loop_fd_new(client.loop, plain.fd, on_client, &plain);
-		(void)dial_new(client.loop, &endpoint, &files, "h2",
+		(void)dial_new(client.loop, NULL, &endpoint, &files, "h2",
 			       rows[i].text ? TIMEOUT_MS : 300, on_done, &client);
 		loop_run(client.loop);
 		assert_null(client.bev);
@@ -500,6 +616,180 @@ static void test_no_tls(void **state)
 			(void)close(plain.client);
 		client_done(&client);
 	}
+}
+
+/* -- TLS in TLS ------------------------------------------------------------------------ */
+
+/* A proxy over TLS: `openssl s_server` takes its TLS off; we are what is behind it. */
+struct relay {
+	struct loop *loop;
+	struct server proxy;
+	uint16_t target; /* that we go on to */
+	int fd;          /* there; -1 before */
+	struct event *on_proxy, *on_target;
+	char asked[512];
+	size_t n_asked;
+};
+
+static void pass(int from, int to, struct event **source)
+{
+	char data[16384];
+	const ssize_t n = read(from, data, sizeof(data));
+
+	if (n > 0) {
+		assert_int_equal(write(to, data, (size_t)n), n);
+		return;
+	}
+	loop_event_free(*source);
+	*source = NULL;
+}
+
+static void on_from_target(void *userdata)
+{
+	struct relay *relay = userdata;
+
+	pass(relay->fd, relay->proxy.in, &relay->on_target);
+}
+
+static void on_from_proxy(void *userdata)
+{
+	static const char ok[] = "HTTP/1.1 200 OK\r\n\r\n";
+	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct relay *relay = userdata;
+
+	if (relay->fd >= 0) {
+		pass(relay->proxy.out, relay->fd, &relay->on_proxy);
+		return;
+	}
+	assert_true(relay->n_asked < sizeof(relay->asked) - 1);
+	assert_int_equal(read(relay->proxy.out, relay->asked + relay->n_asked, 1), 1);
+	if (!strstr(relay->asked, "\r\n\r\n") && ++relay->n_asked)
+		return;
+	relay->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	sin.sin_port = htons(relay->target);
+	assert_int_equal(connect(relay->fd, (const struct sockaddr *)&sin, sizeof(sin)), 0);
+	relay->on_target = loop_fd_new(relay->loop, relay->fd, on_from_target, relay);
+	assert_int_equal(write(relay->proxy.in, ok, strlen(ok)), strlen(ok));
+}
+
+/* A port that was free a moment ago. */
+static uint16_t free_port(void)
+{
+	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	socklen_t len = sizeof(sin);
+
+	assert_int_equal(bind(fd, (const struct sockaddr *)&sin, len), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&sin, &len), 0);
+	(void)close(fd);
+	return ntohs(sin.sin_port);
+}
+
+/* It says nothing of its own with -quiet, not even that it listens: that is tried out. */
+static void quiet_server_start(struct server *server)
+{
+	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	char options[256];
+	int in[2], out[2], fd = -1;
+
+	server->port = free_port();
+	sin.sin_port = htons(server->port);
+	(void)snprintf(options, sizeof(options),
+		       "exec openssl s_server -quiet -accept 127.0.0.1:%u -cert server.pem -key "
+		       "server.key 2>/dev/null",
+		       server->port);
+	assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+	server->pid = fork();
+	if (server->pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		(void)dup2(in[0], 0);
+		(void)dup2(out[1], 1);
+		if (chdir(dir) == 0)
+			(void)execl("/bin/sh", "sh", "-c", options, NULL);
+		_exit(127);
+	}
+	assert_true(server->pid > 0);
+	(void)close(in[0]);
+	(void)close(out[1]);
+	server->in = in[1];
+	server->out = out[0];
+	for (int i = 0; i < 2000; i++) {
+		fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		if (connect(fd, (const struct sockaddr *)&sin, sizeof(sin)) == 0)
+			break;
+		(void)close(TAKE_FD(fd));
+		(void)usleep(5000);
+	}
+	assert_true(fd >= 0);
+	(void)close(fd);
+}
+
+static void on_line(struct bufferevent *bev, void *userdata)
+{
+	struct client *client = userdata;
+	char *line = evbuffer_readln(bufferevent_get_input(bev), NULL, EVBUFFER_EOL_LF);
+
+	if (!line)
+		return;
+	(void)snprintf(client->why, sizeof(client->why), "%s", line);
+	free(line);
+	loop_exit(client->loop);
+}
+
+static void test_tls_proxy(void **state)
+{
+	static const struct {
+		const char *ca;
+		bool insecure;
+		const char *says; /* at the end */
+	} rows[] = {
+		{"ca.pem", false, ""},
+		{NULL, true, ""},
+		{"bundle.pem", false, ""},
+		{"other.pem", false,
+		 "the proxy https://proxy.example: its certificate is signed by an authority that "
+		 "the CA file does not name (ca)"},
+	};
+	struct server target;
+
+	(void)state;
+	server_start(&target, "-accept 127.0.0.1:0 -cert elsewhere.pem -key elsewhere.key -rev");
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		const struct tls_files files = {.ca = at(rows[i].ca),
+						.name = "etcd1.example",
+						.insecure = rows[i].insecure};
+		const struct endpoint endpoint = {.tls = true, .host = "10.0.0.1", .port = 6443};
+		struct relay relay = {.target = target.port, .fd = -1};
+		struct client client = {.loop = loop_new()};
+		struct proxy proxy;
+
+		quiet_server_start(&relay.proxy);
+		relay.loop = client.loop;
+		relay.on_proxy = loop_fd_new(client.loop, relay.proxy.out, on_from_proxy, &relay);
+		assert_int_equal(proxy_parse("https://proxy.example", &proxy, NULL), 0);
+		(void)stpcpy(proxy.endpoint.host, "127.0.0.1");
+		proxy.endpoint.port = relay.proxy.port;
+		(void)dial_new(client.loop, &proxy, &endpoint, &files, "http/1.1", TIMEOUT_MS,
+			       on_done, &client);
+		loop_run(client.loop);
+		assert_string_equal(client.why, rows[i].says);
+		if (client.bev) {
+			assert_memory_equal(relay.asked, "CONNECT 10.0.0.1:6443 HTTP/1.1\r\n", 32);
+			bufferevent_setcb(client.bev, on_line, NULL, on_event, &client);
+			(void)bufferevent_enable(client.bev, EV_READ | EV_WRITE);
+			(void)bufferevent_write(client.bev, "abc\n", 4);
+			loop_run(client.loop);
+			assert_string_equal(client.why, "cba");
+		}
+		loop_event_free(relay.on_proxy);
+		loop_event_free(relay.on_target);
+		client_done(&client);
+		if (relay.fd >= 0)
+			(void)close(relay.fd);
+		server_stop(&relay.proxy);
+	}
+	server_stop(&target);
 }
 
 /* -- a user that connects by itself ----------------------------------------------------- */
@@ -526,7 +816,8 @@ static int get(uint16_t port, const char *ca)
 	struct bufferevent *bev;
 
 	assert_int_equal(
-		tls_bufferevent_new(http.loop, &files, "127.0.0.1", "http/1.1", &bev, NULL), 0);
+		tls_bufferevent_new(http.loop, &files, "127.0.0.1", "http/1.1", NULL, &bev, NULL),
+		0);
 	connection = evhttp_connection_base_bufferevent_new(loop_base(http.loop), NULL, bev,
 							    "127.0.0.1", port);
 	assert_non_null(connection);
@@ -555,9 +846,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_loaded_when_needed),
 		cmocka_unit_test(test_check),
+		cmocka_unit_test(test_check_text),
+		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_server_certificates),
 		cmocka_unit_test(test_client_certificates),
 		cmocka_unit_test(test_no_tls),
+		cmocka_unit_test(test_tls_proxy),
 		cmocka_unit_test(test_evhttp),
 	};
 
