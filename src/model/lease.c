@@ -138,21 +138,42 @@ const char *lease_format_key(const struct ip_net subnet[IP_FAMILY_COUNT], char b
 	return buf;
 }
 
+int lease_set_public_ip(struct lease *lease, enum ip_family family, const char *what,
+			const char *text, struct err *err)
+{
+	struct ip ip = {0};
+
+	if (*text && (ip_parse(text, &ip) < 0 || ip.family != family))
+		return err_set(err, -EINVAL, "%s: \"%.60s\" is not an %s address", what, text,
+			       ip_family_name(family));
+	lease->public_ip[family] = ip_to_num(&ip) != 0 ? ip : (struct ip){0};
+	return 0;
+}
+
+int lease_set_backend_type(struct lease *lease, const char *what, const char *text, struct err *err)
+{
+	size_t len = strlen(text);
+
+	if (len >= sizeof(lease->backend_type))
+		return err_set(err, -EINVAL, "%s: \"%.60s\" is longer than %zu characters", what,
+			       text, sizeof(lease->backend_type) - 1);
+	for (size_t i = 0; i <= len; i++)
+		lease->backend_type[i] = (char)tolower((unsigned char)text[i]);
+	return 0;
+}
+
 static int parse_public_ip(const json_t *obj, enum ip_family family, struct lease *lease,
 			   struct err *err)
 {
 	const char *key = members[family].public_ip, *text = "";
-	struct ip ip = {0};
 	int r;
 
 	r = json_member_string(obj, key, &text, err);
 	if (r < 0)
 		return r;
-	if (*text && (ip_parse(text, &ip) < 0 || ip.family != family))
-		return err_set(err, -EINVAL, "%s: \"%.60s\" is not an %s address", key, text,
-			       ip_family_name(family));
-	if (ip_to_num(&ip) != 0)
-		lease->public_ip[family] = ip;
+	r = lease_set_public_ip(lease, family, key, text, err);
+	if (r < 0)
+		return r;
 	if (ip_net_is_set(&lease->subnet[family]) && !ip_is_set(&lease->public_ip[family]))
 		return err_set(err, -EINVAL, "%s is missing, the %s subnet needs it", key,
 			       ip_family_name(family));
@@ -173,14 +194,7 @@ static int parse_backend_type(const json_t *obj, struct lease *lease, struct err
 	int r;
 
 	r = json_member_string(obj, "BackendType", &type, err);
-	if (r < 0)
-		return r;
-	if (strlen(type) >= sizeof(lease->backend_type))
-		return err_set(err, -EINVAL, "BackendType: \"%.60s\" is longer than %zu characters",
-			       type, sizeof(lease->backend_type) - 1);
-	for (size_t i = 0; type[i]; i++)
-		lease->backend_type[i] = (char)tolower((unsigned char)type[i]);
-	return 0;
+	return r < 0 ? r : lease_set_backend_type(lease, "BackendType", type, err);
 }
 
 static int parse_expiration(const json_t *obj, struct lease *lease, struct err *err)

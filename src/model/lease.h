@@ -61,6 +61,13 @@ int lease_parse(const char *key, const char *text, size_t len, struct lease *ret
  * Caller frees. */
 char *lease_format(const struct lease *lease);
 
+/* What a record says in words, checked: @what names its place in the error. "" and the
+ * unspecified address are none, types become lower case. 0 or -EINVAL. */
+int lease_set_public_ip(struct lease *lease, enum ip_family family, const char *what,
+			const char *text, struct err *err);
+int lease_set_backend_type(struct lease *lease, const char *what, const char *text,
+			   struct err *err);
+
 /* RFC 3339 in UTC: `2026-02-20T14:31:23Z`. The parser takes fractions (cut) and
  * offsets. 0 or -EINVAL. */
 int lease_parse_time(const char *text, int64_t *ret_unix_s);
