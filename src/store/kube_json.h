@@ -23,14 +23,31 @@ struct json_slice {
  * absent or null. 0 or -EINVAL when the text up to there is no JSON. */
 int json_slice_find(struct json_slice object, const char *path, struct json_slice *ret_value);
 
-/* Cuts the elements of one array member out of an object that comes in pieces, as a list's
- * "items"; or the objects out of a stream of them, as a watch's events. One element is
+/* The members of an object, or the elements of an array (names empty), one after the other. */
+struct json_walk {
+	const char *p, *end;
+	bool is_array, has_begun;
+};
+/* 0 or -EINVAL: neither object nor array. */
+int json_walk_begin(struct json_slice value, struct json_walk *ret_walk);
+/* 1; 0: there are no more; -EINVAL: the text up to there is no JSON. The name is what stands
+ * between its quotes; a null is told as "null". */
+int json_walk_next(struct json_walk *walk, struct json_slice *ret_name,
+		   struct json_slice *ret_value);
+
+/* The text of a string, escapes undone; NULL: @value is no string, or has a NUL in it or bytes
+ * that are not UTF-8. Caller frees. */
+char *json_slice_string(struct json_slice value);
+
+/* Cuts the elements, which are objects, of the array member "items" out of an object that comes
+ * in pieces, a list; or the objects out of a stream of them, as a watch's events. One element is
  * held at a time, what is around them is kept (a list's metadata). */
 enum json_stream_kind { JSON_STREAM_ITEMS, JSON_STREAM_OBJECTS, JSON_STREAM_KIND_COUNT };
 struct json_stream;
 typedef void (*json_element_fn)(struct json_slice element, void *userdata);
 
-/* @element_max: longest element taken, in bytes. @fn may not free the stream. */
+/* @element_max: longest element taken, in bytes; what is around them may have as many. @fn may
+ * not free the stream, and the element is only lent to it. */
 struct json_stream *json_stream_new(enum json_stream_kind kind, size_t element_max,
 				    json_element_fn fn, void *userdata);
 void json_stream_free(struct json_stream *stream);
