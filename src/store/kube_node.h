@@ -36,26 +36,31 @@ void kube_keys_done(struct kube_keys *keys);
 
 /* One Node or PartialObjectMetadata of one. Strings are owned. */
 struct kube_node {
-	char *name, *uid, *resource_version;
+	char *name, *uid, *resource_version; /* NULL: absent; a bookmark has no name */
 	bool is_partial; /* no spec, no status: podCIDR and conditions unknown */
 	char *annotation[KUBE_ANNOTATION_COUNT]; /* NULL: absent */
 	struct ip_net pod_cidr[IP_FAMILY_COUNT]; /* unset: none assigned, or unknown */
 	bool network_unavailable_is_false_by_us; /* the condition is as we would write it */
 	bool end_of_initial_events;              /* annotation k8s.io/initial-events-end */
 };
+/* -EINVAL: no such object; the error names the node, where it can. */
 int kube_node_parse(struct json_slice object, const struct kube_keys *keys,
 		    struct kube_node *ret_node, struct err *err);
 void kube_node_done(struct kube_node *node);
 
 /* The lease of a peer's node: families independently, those in @families ([IP_V4], [IP_V6])
- * that have a podCIDR and a public address. -ENOENT: not managed by flannel
- * (kube-subnet-manager is not "true"); -EINVAL names the annotation and value. */
+ * that have a podCIDR and a public address. It ends SOMEDAY, with its node. -ENOENT: not managed
+ * by flannel (kube-subnet-manager is not "true"); -EAGAIN: no such family (yet), the error says
+ * what is missing; -EINVAL names the annotation and value, and if that leaves a family that is
+ * right, *ret_lease has it: so give it a zeroed one, and look. */
 int kube_node_lease(const struct kube_node *node, const bool families[IP_FAMILY_COUNT],
 		    struct lease *ret_lease, struct err *err);
 
 /* What has to be patched so that @node says @own (public IPs as after the admin's overwrite)
  * and, with @set_condition, the condition NetworkUnavailable=False: a strategic merge patch
- * for the status subresource. NULL: nothing differs. @now_s: Unix time. Caller frees. */
+ * for the status subresource. NULL: nothing differs. @now_s: Unix time. Caller frees.
+ * Annotations of a family without public IP in @own are removed, but for the admin's. Of a
+ * partial @node the condition is unknown, and is left alone. */
 char *kube_node_patch(const struct kube_node *node, const struct kube_keys *keys,
 		      const struct lease *own, bool set_condition, int64_t now_s);
 
