@@ -26,10 +26,11 @@ struct kube_exec {
 };
 
 struct kube_access {
-	char *server;           /* https://10.96.0.1:443, maybe with a path (Rancher) */
+	char *server;           /* https://10.96.0.1:443, maybe with a path (Rancher); has a
+				   scheme and no slash at the end */
 	char *tls_server_name;  /* name in the server's certificate, instead of the host */
 	bool insecure;          /* insecure-skip-tls-verify */
-	char *ca_file, *ca_pem; /* ca_pem (from ...-data, decoded) beats the file */
+	char *ca_file, *ca_pem; /* ca_pem (from ...-data, decoded): then there is no file */
 	char *cert_file, *cert_pem;
 	char *key_file, *key_pem;
 	char *token, *token_file; /* the file, once readable, beats the token */
@@ -42,11 +43,12 @@ struct kube_access {
 /* The current context of @text, a kubeconfig in YAML or JSON read from @path (whose
  * directory relative paths start at). Errors name file, line, context and member, and never
  * a secret. What client-go refuses is refused (CA together with insecure-skip-tls-verify,
- * auth-provider, a missing context); what we cannot do is named. Pure. */
+ * auth-provider, a missing context); what we cannot do is named. -EINVAL. Pure. */
 int kubeconfig_parse(const char *text, size_t len, const char *path, struct kube_access *ret_access,
 		     struct err *err);
-/* In a pod: KUBERNETES_SERVICE_HOST and _PORT, and the service account's files. -ENOENT
- * when the environment is not a pod's, with an error that says what was looked for. */
+/* In a pod: KUBERNETES_SERVICE_HOST and _PORT, and the service account's files in @dir (ca_file
+ * NULL where that is missing: the system's list). -ENOENT when the environment is not a pod's or
+ * there is no token, with an error that says what was looked for; -EINVAL: an odd port. */
 int kubeconfig_in_cluster(char *(*getenv_fn)(const char *name), const char *dir,
 			  struct kube_access *ret_access, struct err *err);
 void kube_access_done(struct kube_access *access);
