@@ -27,7 +27,7 @@ const char *kube_api_describe(const struct kube_api *api);
 #define KUBE_STRATEGIC_MERGE "application/strategic-merge-patch+json"
 
 struct kube_outcome {
-	int http_status;  /* 0: no answer */
+	int http_status;  /* 0: no answer; of one that was cut short, its status all the same */
 	const char *why;  /* NULL: success (2xx, complete); otherwise in words with what to do:
 			     for 403 the RBAC rule that is missing */
 	unsigned wait_ms; /* not before: Retry-After; 0: not given */
@@ -43,6 +43,9 @@ struct kube_request {
 	unsigned timeout_ms;             /* for all of it */
 	unsigned silence_ms;             /* 0: none; otherwise longest time without a byte */
 	bool own_connection;             /* a watch */
+	/* Called when a 2xx begins: a watch stands, long before its first event. NULL: not of
+	 * interest. Must not cancel the call. */
+	void (*begun)(void *userdata);
 	/* Called with each piece of a 2xx body; NULL: it is collected. */
 	void (*piece)(const char *data, size_t len, void *userdata);
 	/* Called once, from the loop; the handle is void. */
