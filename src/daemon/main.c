@@ -145,10 +145,9 @@ static int run(const struct options *options)
 
 int main(int argc, char **argv, char **envp)
 {
-	const char *flag, *feature;
 	struct options options;
-	int code = EXIT_FAILURE;
 	struct err err;
+	int code;
 
 	(void)signal(SIGPIPE, SIG_IGN);
 	if (options_parse(argc, argv, envp, &options, &err)) {
@@ -170,11 +169,7 @@ int main(int argc, char **argv, char **envp)
 			      options.vmodule);
 		return EXIT_USAGE;
 	}
-	flag = options_unsupported(&options, &feature);
-	if (flag)
-		log_error("--%s needs %s, which this build does not have yet", flag, feature);
-	else
-		code = options.cleanup ? clean_up(&options) : run(&options);
+	code = options.cleanup ? clean_up(&options) : run(&options);
 	options_done(&options);
 	return code;
 }

@@ -324,6 +324,8 @@ static void on_config(const char *text, size_t len, const char *place, void *use
 	code = netconf_parse(text, len, place, &conf, &err);
 	if (!code) {
 		code = netconf_check_ranges(&conf, &err);
+		if (node->store->gives_subnets)
+			code = 0; /* they tell what subnets are like when they are right */
 		if (!code && node->has_conf)
 			code = check_live_change(node, &conf, &err);
 		if (code)
@@ -402,6 +404,24 @@ static void on_store_state(const char *problem, void *userdata)
 		health_missing(node->health, HEALTH_STORE, problem);
 }
 
+static void on_public_ip(const struct ip public_ip[IP_FAMILY_COUNT], void *userdata)
+{
+	struct node *node = userdata;
+	char ip[IP_STRLEN];
+
+	IP_FOREACH_FAMILY (f) {
+		if (ip_equal(&public_ip[f], &node->public_ip[f]))
+			continue;
+		if (ip_is_set(&public_ip[f]))
+			log_info("The datastore gives us the public %s %s", ip_family_name(f),
+				 ip_format(&public_ip[f], ip));
+		else
+			log_info("The datastore gives us no public %s any more", ip_family_name(f));
+		node->public_ip[f] = public_ip[f];
+	}
+	loop_timer_set_sooner(node->uplink_timer, 0);
+}
+
 static void on_world_changed(void *userdata)
 {
 	struct node *node = userdata;
@@ -473,8 +493,8 @@ int node_new(struct loop *loop, const struct options *options, struct health *he
 	struct node *node = mem_alloc(1, sizeof(*node));
 	const struct reconciler_events kernel_events = {on_world_changed, on_filter_changed,
 							on_failing, on_settled, node};
-	const struct store_events store_events = {on_config, on_own, on_synced, on_store_state,
-						  node};
+	const struct store_events store_events = {on_config,      on_own,       on_synced,
+						  on_store_state, on_public_ip, node};
 	char description[256];
 	int code;
 

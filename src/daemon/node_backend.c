@@ -26,7 +26,7 @@ static void log_choice(const struct node *node, const struct uplink *uplink)
 			continue;
 		log_info("Using interface with name %s and %saddress %s", uplink->name, v6,
 			 ip_format(&uplink->addr[f], addr));
-		if (ip_is_set(&node->options->public_ip[f]))
+		if (ip_is_set(&node->options->public_ip[f]) || ip_is_set(&node->public_ip[f]))
 			log_info("Using %s as external address",
 				 ip_format(&uplink->public_ip[f], addr));
 		else
@@ -87,13 +87,17 @@ static void log_uplink(const struct node *node, const struct uplink *uplink)
 
 int node_find_uplink(struct node *node, const struct netconf *conf, struct err *err)
 {
+	struct options options = *node->options; /* borrowed for the choice */
 	struct uplink_world world = {0};
 	struct uplink uplink;
 	int code = uplink_world_read(reconciler_netlink(node->reconciler),
 				     &node->options->iface_can_reach, &world, err);
 
+	IP_FOREACH_FAMILY (f)
+		if (ip_is_set(&node->public_ip[f]))
+			options.public_ip[f] = node->public_ip[f];
 	if (!code)
-		code = uplink_choose(node->options, conf->enabled, &world, &uplink, err);
+		code = uplink_choose(&options, conf->enabled, &world, &uplink, err);
 	if (code == -EAGAIN || (code == -ENODEV && node->has_backend)) {
 		wait_for_uplink(node, &world, err);
 		code = -EAGAIN;

@@ -12,6 +12,7 @@
 #include "rules/peer_filter.h"
 #include "rules/rules.h"
 #include "store/etcd_link.h"
+#include "store/kube.h"
 #include "store/store.h"
 
 /* The peer filter of one device. */
@@ -33,6 +34,7 @@ struct node {
 
 	struct store *store;
 	struct etcd_settings etcd;        /* what `store` borrows */
+	struct kube_settings kube;        /* likewise */
 	char store_problem[ERR_TEXT_MAX]; /* "": none */
 	struct peers *peers;
 	struct reconciler *reconciler;
@@ -49,8 +51,9 @@ struct node {
 	char refused[ERR_TEXT_MAX]; /* what was refused last; "": nothing since */
 	struct uplink uplink;
 	bool has_uplink;
-	char waiting_for[ERR_TEXT_MAX]; /* what about the uplink; "": nothing */
-	struct backend backend;         /* in force */
+	struct ip public_ip[IP_FAMILY_COUNT]; /* that the store gives us; unset: none */
+	char waiting_for[ERR_TEXT_MAX];       /* what about the uplink; "": nothing */
+	struct backend backend;               /* in force */
 	bool has_backend;
 	struct backend previous; /* left, but some peers still publish it */
 	bool has_previous;

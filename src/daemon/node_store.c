@@ -22,6 +22,27 @@ static struct etcd_settings etcd_settings(const struct options *options)
 	};
 }
 
+static const char *from_environment(const char *name)
+{
+	const char *value = getenv(name);
+
+	return value ? value : "";
+}
+
+static struct kube_settings kube_settings(const struct options *options)
+{
+	return (struct kube_settings){
+		.api_url = options->kube_api_url,
+		.kubeconfig_file = options->kubeconfig_file,
+		.annotation_prefix = options->kube_annotation_prefix,
+		.net_config_path = options->net_config_path,
+		.node_name = from_environment("NODE_NAME"),
+		.pod_name = from_environment("POD_NAME"),
+		.pod_namespace = from_environment("POD_NAMESPACE"),
+		.set_network_unavailable = options->set_node_network_unavailable,
+	};
+}
+
 /* One daemon per subnet file. */
 char *node_state_path(const struct options *options)
 {
@@ -54,10 +75,21 @@ static struct store *new_etcd(struct loop *loop, struct peers *peers,
 	return store;
 }
 
+static struct store *new_kube(struct loop *loop, struct peers *peers,
+			      const struct store_events *events, void *arg)
+{
+	struct inner *inner = arg;
+	struct store *store = NULL;
+
+	inner->code = store_kube_new(loop, &inner->node->kube, peers, events, &store, inner->err);
+	return store;
+}
+
 int node_open_store(struct node *node, const struct store_events *events, struct err *err)
 {
 	const struct options *options = node->options;
 	struct inner inner = {.node = node, .err = err};
+	const store_new_fn new_inner = options->kube_subnet_mgr ? new_kube : new_etcd;
 	_cleanup_free_ char *path = NULL;
 
 	if (*options->subnet_dir) {
@@ -65,11 +97,12 @@ int node_open_store(struct node *node, const struct store_events *events, struct
 		return 0;
 	}
 	node->etcd = etcd_settings(options);
+	node->kube = kube_settings(options);
 	if (!*options->state_dir) {
-		node->store = new_etcd(node->loop, node->peers, events, &inner);
+		node->store = new_inner(node->loop, node->peers, events, &inner);
 		return inner.code;
 	}
 	path = node_state_path(options);
-	node->store = store_cached_new(node->loop, path, node->peers, events, new_etcd, &inner);
+	node->store = store_cached_new(node->loop, path, node->peers, events, new_inner, &inner);
 	return inner.code;
 }

@@ -23,11 +23,6 @@ static void *field(struct options *options, const struct option_row *row)
 	return (char *)options + row->offset;
 }
 
-static const void *const_field(const struct options *options, const struct option_row *row)
-{
-	return (const char *)options + row->offset;
-}
-
 /* Go's strconv.ParseBool(). */
 static int parse_bool(const char *text, bool *ret_value)
 {
@@ -448,44 +443,4 @@ void options_done(struct options *options)
 	free(options->list_storage);
 	options->list_storage = NULL;
 	options->iface.n = 0;
-}
-
-/* Whether the field asks for something that the default does not. */
-static bool is_used(const struct options *options, const struct options *defaults,
-		    const struct option_row *row)
-{
-	const void *have = const_field(options, row), *want = const_field(defaults, row);
-
-	switch (row->type) {
-	case OPTION_BOOL:
-		return *(const bool *)have && !*(const bool *)want;
-	case OPTION_INT:
-		return *(const int *)have != *(const int *)want;
-	case OPTION_STRING:
-		return strcmp(*(const char *const *)have, *(const char *const *)want) != 0;
-	case OPTION_LIST:
-		return ((const struct options_list *)have)->n > 0;
-	case OPTION_IP:
-		return !ip_equal(have, want);
-	case OPTION_CHOICE:
-		return *(const unsigned *)have != *(const unsigned *)want;
-	case OPTION_HEADING:
-	case OPTION_TYPE_COUNT:
-		break;
-	}
-	return false;
-}
-
-const char *options_unsupported(const struct options *options, const char **ret_feature)
-{
-	struct options defaults = {.subnet_dir = ""};
-
-	set_defaults(&defaults);
-	for (const struct option_row *row = option_rows; row < option_rows + option_n_rows; row++) {
-		if (row->needs && is_used(options, &defaults, row)) {
-			*ret_feature = row->needs;
-			return row->name;
-		}
-	}
-	return NULL;
 }

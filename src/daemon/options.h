@@ -90,11 +90,6 @@ void options_done(struct options *options);
  * where they were: on the command line (/proc/PID/cmdline) or in the environment. */
 void options_hide_secrets(struct options *options);
 
-/* The first flag that is not at its default and belongs to a feature this build
- * lacks, with the feature in words in *@ret_feature; NULL: none. A boolean that is
- * off asks for nothing, whatever its default. */
-const char *options_unsupported(const struct options *options, const char **ret_feature);
-
 void options_print_help(FILE *out);
 /* The man page flanneld(8), in man macros. */
 void options_print_man(FILE *out);

@@ -49,8 +49,6 @@ static void print_help_row(FILE *out, const struct option_row *row)
 		(void)fprintf(out, "  (default %s)", row->fallback);
 	(void)fputc('\n', out);
 	print_wrapped(out, row->help);
-	if (row->needs)
-		(void)fprintf(out, "%*sNot in this build: %s.\n", HELP_INDENT, "", row->needs);
 }
 
 void options_print_help(FILE *out)
@@ -108,8 +106,6 @@ static void print_man_row(FILE *out, const struct option_row *row)
 		print_roff(out, row->fallback);
 		(void)fputs(".\n", out);
 	}
-	if (row->needs)
-		(void)fprintf(out, "Not in this build, which lacks %s.\n", row->needs);
 }
 
 static const char man_head[] =
@@ -203,7 +199,7 @@ static const char man_files[] =
 	"named after the subnet file.\n"
 	".SH STORE\n"
 	"Without\n"
-	".B \\-\\-subnet\\-dir\n"
+	".BR \\-\\-subnet\\-dir \" and \" \\-\\-kube\\-subnet\\-mgr\n"
 	"the store is etcd. Its keys are\n"
 	".I PREFIX/config\n"
 	"and\n"
@@ -214,6 +210,24 @@ static const char man_files[] =
 	"Endpoints are tried in turn until one works; certificates and the password's file\n"
 	"are read again for each connection. While etcd is away everything stays as it is;\n"
 	"when it is away at the start, the last good state is used.\n"
+	".PP\n"
+	"With\n"
+	".B \\-\\-kube\\-subnet\\-mgr\n"
+	"the hosts are the nodes of a Kubernetes cluster, and their leases the podCIDRs that\n"
+	"kube-controller-manager assigns. The network config is the file of\n"
+	".BR \\-\\-net\\-config\\-path ,\n"
+	"whose changes are followed, also those of a ConfigMap. What peers need to know is in\n"
+	"annotations of the node, which are put back when somebody takes them away. An\n"
+	"administrator may set\n"
+	".I PREFIX/public\\-ip\\-overwrite\n"
+	"(published in place of our address) and\n"
+	".I PREFIX/node\\-public\\-ip\n"
+	"(as\n"
+	".BR \\-\\-public\\-ip ),\n"
+	"or their twins for IPv6; both are followed at once. It takes the rights to get, list\n"
+	"and watch nodes and to patch nodes/status, and with\n"
+	".B POD_NAME\n"
+	"to get pods. While the API is away, what is said of etcd holds as well.\n"
 	".PP\n"
 	"The directory of\n"
 	".B \\-\\-subnet\\-dir\n"

@@ -3,7 +3,7 @@
  *
  * Names and defaults are flannel's (main.go), but for --subnet-dir, --etcd-api,
  * --etcd-password-file, --state-dir, --tx-checksum and --peer-filter, which it lacks. The rows'
- * order is that of --help, and the order in which options_unsupported() looks.
+ * order is that of --help.
  */
 #include "daemon/options_table.h"
 
@@ -16,10 +16,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
-
-/* Features with flags of their own that are still to come. Whoever adds one sets
- * its name here to NULL. */
-#define NEEDS_KUBE "the Kubernetes store"
 
 #define FIELD(member) .offset = offsetof(struct options, member)
 
@@ -71,23 +67,20 @@ const struct option_row option_rows[] = {
 		 "DIR/config and DIR/subnets/. Hosts that share the directory, or are sent its "
 		 "files, form one network. See STORE."},
 	{OPTION_BOOL, "kube-subnet-mgr", FIELD(kube_subnet_mgr), .fallback = "false",
-	 .needs = NEEDS_KUBE,
 	 .help = "Take the subnet from the Kubernetes API (the node's podCIDR) and publish there, "
 		 "instead of etcd."},
 	{OPTION_STRING, "kube-api-url", FIELD(kube_api_url), .fallback = "", .arg = "URL",
-	 .needs = NEEDS_KUBE, .help = "The Kubernetes API server. Not needed inside a pod."},
+	 .help = "The Kubernetes API server. Not needed inside a pod."},
 	{OPTION_STRING, "kubeconfig-file", FIELD(kubeconfig_file), .fallback = "", .arg = "FILE",
-	 .needs = NEEDS_KUBE,
 	 .help = "Address and credentials of the API server. Not needed inside a pod."},
 	{OPTION_STRING, "kube-annotation-prefix", FIELD(kube_annotation_prefix),
-	 .fallback = "flannel.alpha.coreos.com", .arg = "PREFIX", .needs = NEEDS_KUBE,
-	 .check = check_annotation_prefix,
+	 .fallback = "flannel.alpha.coreos.com", .arg = "PREFIX", .check = check_annotation_prefix,
 	 .help = "Prefix of the node annotations; at most one slash, appended when missing."},
 	{OPTION_STRING, "net-config-path", FIELD(net_config_path),
-	 .fallback = "/etc/kube-flannel/net-conf.json", .arg = "FILE", .needs = NEEDS_KUBE,
+	 .fallback = "/etc/kube-flannel/net-conf.json", .arg = "FILE",
 	 .help = "The network config in Kubernetes mode."},
 	{OPTION_BOOL, "set-node-network-unavailable", FIELD(set_node_network_unavailable),
-	 .fallback = "true", .needs = NEEDS_KUBE,
+	 .fallback = "true",
 	 .help = "Set the node's condition NetworkUnavailable to False once the network is up."},
 	{OPTION_STRING, "etcd-endpoints", FIELD(etcd_endpoints),
 	 .fallback = "http://127.0.0.1:4001,http://127.0.0.1:2379", .arg = "URLS",

@@ -37,7 +37,6 @@ struct option_row {
 	const char *const *choices; /* OPTION_CHOICE, NULL-terminated */
 	bool env_commas;            /* OPTION_LIST: its variable holds several, comma separated */
 	bool secret;                /* the value stays out of every message */
-	const char *needs;          /* the feature it belongs to when this build lacks it */
 	int (*check)(const char *value, struct err *err); /* OPTION_STRING, OPTION_LIST */
 };
 

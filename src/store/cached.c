@@ -96,13 +96,15 @@ static void forget_state(struct cached *c)
 	state_done(&c->state);
 }
 
-static int parse_config(const char *text, const char *place, struct netconf *ret_conf,
-			struct err *err)
+static int parse_config(const struct cached *c, const char *text, const char *place,
+			struct netconf *ret_conf, struct err *err)
 {
 	int code = netconf_parse(text, strlen(text), place, ret_conf, err);
 
 	if (!code) {
 		code = netconf_check_ranges(ret_conf, err);
+		if (c->store.gives_subnets)
+			code = 0;
 		if (code)
 			netconf_done(ret_conf);
 	}
@@ -120,7 +122,7 @@ static bool is_usable(const struct cached *c)
 			 c->state.store);
 		return false;
 	}
-	if (parse_config(c->state.config, c->state.place, &conf, &err)) {
+	if (parse_config(c, c->state.config, c->state.place, &conf, &err)) {
 		log_warning("The network config in %s cannot be used: %s; waiting for the "
 			    "datastore",
 			    c->path, err.text);
@@ -332,7 +334,8 @@ static void serve(void *userdata)
 	if (c->inner_asked || c->has_own || !c->stream)
 		return;
 	lease_format_key(c->state.own.subnet, key);
-	if (!claim_fits(&c->claim.conf, c->state.own.subnet)) {
+	if (c->store.gives_subnets ? !claim_holds(&c->claim.conf, c->state.own.subnet)
+				   : !claim_fits(&c->claim.conf, c->state.own.subnet)) {
 		log_warning("The state has no subnet that fits the network config%s%s; waiting for "
 			    "the datastore",
 			    *key ? ", but " : "", key);
@@ -390,6 +393,14 @@ static void on_inner_synced(void *userdata)
 	tell_synced(c);
 	tell_problem(c);
 	mark_dirty(c);
+}
+
+static void on_inner_public_ip(const struct ip public_ip[IP_FAMILY_COUNT], void *userdata)
+{
+	const struct cached *c = userdata;
+
+	if (c->store.events.public_ip)
+		c->store.events.public_ip(public_ip, c->store.events.userdata);
 }
 
 static void on_inner_state(const char *problem, void *userdata)
@@ -457,7 +468,7 @@ static void note_good_config(struct cached *c)
 	struct netconf conf;
 	bool same;
 
-	if (!c->config || parse_config(c->config, c->place, &conf, NULL))
+	if (!c->config || parse_config(c, c->config, c->place, &conf, NULL))
 		return;
 	same = same_ranges(&conf, &c->claim.conf);
 	netconf_done(&conf);
@@ -531,8 +542,9 @@ struct store *store_cached_new(struct loop *loop, const char *path, struct peers
 			       const struct store_events *events, store_new_fn new_inner, void *arg)
 {
 	struct cached *c = mem_alloc(1, sizeof(*c));
-	const struct store_events inner_events = {on_inner_config, on_inner_own, on_inner_synced,
-						  on_inner_state, c};
+	const struct store_events inner_events = {on_inner_config,    on_inner_own,
+						  on_inner_synced,    on_inner_state,
+						  on_inner_public_ip, c};
 
 	c->store =
 		(struct store){.ops = &cached_ops, .loop = loop, .events = *events, .peers = peers};
@@ -547,6 +559,7 @@ struct store *store_cached_new(struct loop *loop, const char *path, struct peers
 		cached_free(&c->store);
 		return NULL;
 	}
+	c->store.gives_subnets = c->inner->gives_subnets;
 	c->inner->ops->describe(c->inner, c->description, sizeof(c->description));
 	log_clean(c->description);
 	return &c->store;

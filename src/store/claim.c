@@ -55,6 +55,17 @@ bool claim_fits(const struct netconf *conf, const struct ip_net subnet[IP_FAMILY
 	return true;
 }
 
+bool claim_holds(const struct netconf *conf, const struct ip_net subnet[IP_FAMILY_COUNT])
+{
+	IP_FOREACH_FAMILY (f) {
+		if (conf->enabled[f] != ip_net_is_set(&subnet[f]))
+			return false;
+		if (conf->enabled[f] && !ip_net_contains_net(&conf->range[f].network, &subnet[f]))
+			return false;
+	}
+	return true;
+}
+
 /* ---- the lease that is ours already ---- */
 
 struct find {

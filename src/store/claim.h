@@ -31,6 +31,9 @@ struct store_request claim_request(const struct claim *claim);
 /* Whether @subnet has exactly the config's families, each inside its range. */
 bool claim_fits(const struct netconf *conf, const struct ip_net subnet[IP_FAMILY_COUNT]);
 
+/* The same of a subnet that was given, whatever its length. */
+bool claim_holds(const struct netconf *conf, const struct ip_net subnet[IP_FAMILY_COUNT]);
+
 /* The record in @peers that is this host's by public IP: of several a reservation, then
  * @preferred (may be unset). @conf NULL: any subnet will do. Both results borrowed from
  * @peers; NULL: none. */

@@ -114,6 +114,17 @@ static int parse_config(const char *text, struct state *state)
 	return 0;
 }
 
+/* <name> and a blank; what follows. NULL: it is no such line. */
+static const char *cut_name(const char *text, char ret_name[STATE_NAME_MAX])
+{
+	const char *blank = strchr(text, ' ');
+
+	if (!blank || blank == text || blank - text >= STATE_NAME_MAX)
+		return NULL;
+	(void)snprintf(ret_name, STATE_NAME_MAX, "%.*s", (int)(blank - text), text);
+	return blank + 1;
+}
+
 /* <key> <record> */
 static int parse_lease(const char *text, char ret_key[LEASE_KEY_MAX], struct lease *ret_lease)
 {
@@ -150,7 +161,7 @@ static const struct {
 	int (*parse)(const char *text, struct state *state);
 } words[] = {
 	{"store", parse_store}, {"saved", parse_saved}, {"config", parse_config},
-	{"own", parse_own},     {"peer", count_peer},
+	{"own", parse_own},     {"peer", count_peer},   {"node", count_peer},
 };
 
 static int parse_line(const struct line *line, struct state *state)
@@ -221,16 +232,18 @@ size_t state_read_peers(FILE *stream,
 
 	rewind(stream);
 	while (!read_line(stream, &line)) {
-		const char *text = after_word(&line, "peer");
+		const char *text = after_word(&line, "peer"), *node = after_word(&line, "node");
 		struct lease lease = {0};
-		char key[LEASE_KEY_MAX];
+		char key[LEASE_KEY_MAX], name[STATE_NAME_MAX] = "";
 
-		if (!text)
+		if (!text && !node)
 			continue;
-		if (parse_lease(text, key, &lease))
+		if (node)
+			text = cut_name(node, name);
+		if (!text || parse_lease(text, key, &lease))
 			unreadable++;
 		else
-			each(key, &lease, userdata);
+			each(node ? name : key, &lease, userdata);
 		lease_done(&lease);
 	}
 	return unreadable;
@@ -247,22 +260,27 @@ static void write_string(FILE *stream, const char *text)
 	json_decref(value);
 }
 
-struct writer {
-	FILE *stream;
-	const char *word;
-};
-
-static void write_lease(const char *key, const struct lease *lease, void *userdata)
+static void write_record(FILE *stream, const char *key, const struct lease *lease)
 {
-	const struct writer *writer = userdata;
 	_cleanup_free_ char *record = lease_format(lease);
 
-	(void)fprintf(writer->stream, "%s %s %s\n", writer->word, key, record);
+	(void)fprintf(stream, "%s %s\n", key, record);
+}
+
+static void write_peer(const char *name, const struct lease *lease, void *userdata)
+{
+	FILE *stream = userdata;
+	char key[LEASE_KEY_MAX];
+
+	if (!strcmp(name, lease_format_key(lease->subnet, key)))
+		(void)fputs("peer ", stream);
+	else
+		(void)fprintf(stream, "node %s ", name);
+	write_record(stream, key, lease);
 }
 
 void state_write(FILE *stream, const struct state *state, const struct peers *peers)
 {
-	struct writer writer = {.stream = stream};
 	_cleanup_free_ char *store = mem_strdup(state->store);
 	char time[32], key[LEASE_KEY_MAX];
 
@@ -274,11 +292,10 @@ void state_write(FILE *stream, const struct state *state, const struct peers *pe
 	write_string(stream, state->config);
 	(void)fputc('\n', stream);
 	if (*lease_format_key(state->own.subnet, key)) {
-		writer.word = "own";
-		write_lease(key, &state->own, &writer);
+		(void)fputs("own ", stream);
+		write_record(stream, key, &state->own);
 	}
-	writer.word = "peer";
-	peers_each(peers, write_lease, &writer);
+	peers_each(peers, write_peer, stream);
 	(void)fprintf(stream, "end %zu\n", peers_count(peers));
 }
 

@@ -8,7 +8,8 @@
  *	saved <RFC 3339>
  *	config <place> <text>               both as JSON strings
  *	own <key> <record>                  as in a datastore
- *	peer <key> <record>                 each
+ *	peer <key> <record>                 each; where its key is another name:
+ *	node <name> <key> <record>
  *	end <number of peers>
  *
  * Lines of a later version, which begin with another word, are skipped. Without a right last
@@ -29,6 +30,8 @@
  * space. */
 #define STATE_PLACE_MAX 4096
 #define STATE_LINE_MAX  (2 * NETCONF_MAX_BYTES + 2 * STATE_PLACE_MAX)
+
+#define STATE_NAME_MAX 256 /* of a node of Kubernetes: 253 */
 
 /* All but the peers. */
 struct state {

@@ -7,6 +7,7 @@
  *   peers        - straight into the peer table (put, remove, whole lists)
  *   synced       - the table is complete for the first time
  *   state        - a problem in words, or NULL: in touch and up to date
+ *   public_ip    - what an admin wants to be published (Kubernetes)
  * It never reports an unreadable thing as an empty one, and never gives up.
  */
 #pragma once
@@ -27,6 +28,10 @@ struct store_events {
 	void (*own)(const struct lease *own, void *userdata);
 	void (*synced)(void *userdata);
 	void (*state)(const char *problem, void *userdata);
+	/* An admin wants this host to be reached by these addresses, as if by --public-ip; a
+	 * family without one is unset. Before the config, and whenever it changes; NULL: not
+	 * of interest */
+	void (*public_ip)(const struct ip public_ip[IP_FAMILY_COUNT], void *userdata);
 	void *userdata;
 };
 
@@ -63,6 +68,9 @@ struct store {
 	struct loop *loop;
 	struct store_events events;
 	struct peers *peers; /* the owner's */
+	/* Subnets are given by others, of any length inside Network: the config's SubnetLen,
+	 * SubnetMin and SubnetMax do not count. */
+	bool gives_subnets;
 };
 
 /* dir.c: @path is DIR of `--subnet-dir=DIR`. */

@@ -19,7 +19,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* Whatever was accepted is inside its range. */
 static void check(const struct options *options)
 {
-	const char *feature;
 
 	assert(options->iface.n <= OPTIONS_LIST_MAX && options->iface_regex.n <= OPTIONS_LIST_MAX);
 	assert(options->healthz_port >= 0 && options->healthz_port <= 65535);
@@ -37,7 +36,6 @@ static void check(const struct options *options)
 		(void)pattern_matches(pattern, "eth0");
 		pattern_free(pattern);
 	}
-	(void)options_unsupported(options, &feature);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

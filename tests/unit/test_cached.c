@@ -261,7 +261,7 @@ static void on_changed(const char *key, const struct lease *before, const struct
 
 static void make(store_new_fn new_inner, void *arg)
 {
-	const struct store_events events = {on_config, on_own, on_synced, on_state, NULL};
+	const struct store_events events = {on_config, on_own, on_synced, on_state, NULL, NULL};
 
 	owner.attrs.public_ip[IP_V4] = messages_ip("192.0.2.1");
 	(void)snprintf(owner.attrs.backend_type, sizeof(owner.attrs.backend_type), "host-gw");
@@ -785,7 +785,7 @@ static void test_real_store(void **state)
 
 static void test_no_inner(void **state)
 {
-	const struct store_events events = {on_config, on_own, on_synced, on_state, NULL};
+	const struct store_events events = {on_config, on_own, on_synced, on_state, NULL, NULL};
 
 	size_t calls = 0;
 

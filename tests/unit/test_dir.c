@@ -123,7 +123,7 @@ static void on_peer(const char *key, const struct lease *before, const struct le
 static struct host *host_start(unsigned number)
 {
 	struct host *h = &hosts[number];
-	const struct store_events events = {on_config, on_own, on_synced, on_state, h};
+	const struct store_events events = {on_config, on_own, on_synced, on_state, NULL, h};
 	char ip[IP_STRLEN];
 
 	(void)snprintf(ip, sizeof(ip), "192.0.2.%u", number + 1);

@@ -253,38 +253,6 @@ static void test_secrets_are_not_repeated(void **state)
 	}
 }
 
-static void test_unsupported(void **state)
-{
-	static const struct {
-		const char *flags, *name;
-	} rows[] = {
-		{"--subnet-dir=/d --healthz-port=1 --tx-checksum=on", NULL},
-		{"--iptables-forward-rules=false", NULL}, /* asks for nothing */
-		{"--ip-masq=false", NULL},
-		{"--etcd-prefix=/coreos.com/network", NULL},
-		{"--kube-subnet-mgr", "kube-subnet-mgr"},
-		{"--etcd-prefix=/x", "etcd-prefix"},
-		{"--ip-masq", "ip-masq"},
-		{"--iptables-resync=6", "iptables-resync"},
-	};
-
-	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		struct options o = parse_ok(rows[i].flags, "");
-		const char *feature = NULL;
-		const char *name = options_unsupported(&o, &feature);
-
-		/* A row whose feature has come needs nothing any more. */
-		if (name) {
-			assert_non_null(rows[i].name);
-			assert_string_equal(name, rows[i].name);
-			assert_non_null(feature);
-		} else {
-			assert_null(feature);
-		}
-	}
-}
-
 static char *document(void (*print)(FILE *))
 {
 	char *text = NULL;
@@ -381,7 +349,6 @@ int main(void)
 		cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_list_limit),
 		cmocka_unit_test(test_secrets_are_not_repeated),
-		cmocka_unit_test(test_unsupported),
 		cmocka_unit_test(test_documents),
 		cmocka_unit_test(test_patterns),
 	};

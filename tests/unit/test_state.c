@@ -29,7 +29,10 @@
 	"peer 10.5.3.0-24&fc00:0:0:3::-64 "                                                        \
 	"{\"PublicIP\":\"192.0.2.3\",\"PublicIPv6\":\"2001:db8::3\",\"BackendType\":\"host-gw\"}"  \
 	"\n"
-#define WHOLE HEAD OWN PEER_2 PEER_3 "end 2\n"
+#define NODE_4                                                                                     \
+	"node k8s-worker.4 10.5.4.0-24 "                                                           \
+	"{\"PublicIP\":\"192.0.2.4\",\"PublicIPv6\":null,\"BackendType\":\"host-gw\"}\n"
+#define WHOLE HEAD OWN PEER_2 PEER_3 NODE_4 "end 3\n"
 
 static void on_changed(const char *key, const struct lease *before, const struct lease *after,
 		       void *userdata)
@@ -84,10 +87,11 @@ static void test_round_trip(void **state)
 	assert_string_equal(s.config, "{\n\t\"Network\": \"10.5.0.0/16\"}");
 	assert_int_equal(s.own.subnet[IP_V4].len, 24);
 	assert_int_equal(s.own.expires_s, 1771597883 + 86400);
-	assert_int_equal(s.n_peers, 2);
+	assert_int_equal(s.n_peers, 3);
 
 	assert_int_equal(state_read_peers(stream, recall, peers), 0);
-	assert_int_equal(peers_count(peers), 2);
+	assert_int_equal(peers_count(peers), 3);
+	assert_int_equal(peers_find(peers, "k8s-worker.4")->subnet[IP_V4].ip.b[2], 4);
 	peer = peers_find(peers, "10.5.2.0-24");
 	assert_string_equal(peer->backend_data[IP_V4],
 			    "{\"VNI\":1,\"VtepMAC\":\"aa:bb:cc:dd:ee:02\"}");

@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kube_peers.c - Kubernetes store: the other nodes
+ *
+ * Theory of operation. Of every node there is an entry: which one it is (its uid), and its
+ * podCIDRs, which never change while it is that node. They are in lists and in answers to a
+ * GET, not in a watch that tells metadata only; so when such an event tells of a node of
+ * flannel's and there is no podCIDR for it, it is asked for, one node after the other.
+ *
+ * Events may be doubled or out of order: an entry remembers its resourceVersion and a digest
+ * of what mattered in it. What is older than the entry is nothing, what has the same digest
+ * (a kubelet's heartbeat) is nothing new. What is told of a node without an entry is not
+ * believed but asked for: it may have been deleted already.
+ *
+ * The entry of a node that is not flannel's (yet) has its podCIDRs all the same.
+ */
+#include "store/kube_internal.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+/* Memory that runs out aborts, as in base/mem.h. */
+#define uthash_fatal(msg) abort()
+#include <uthash.h>
+
+#define IGNORED_QUIET_MS 10000
+
+struct kube_known {
+	UT_hash_handle hh;
+	uint64_t uid;     /* digest of it */
+	uint64_t version; /* 0: none that can be compared */
+	uint64_t digest;  /* of what its peer was made of; 0: of nothing */
+	uint32_t listed;  /* the last list that it was in */
+	bool asked;       /* its podCIDR is to be asked for */
+	struct ip_net pod_cidr[IP_FAMILY_COUNT - 1];
+	char name[];
+};
+
+/* ---- digests (FNV-1a) ---- */
+
+static uint64_t digest_text(uint64_t digest, const char *text)
+{
+	/* The NUL parts it from what follows; absent is not empty. */
+	const char *end = text ? text + strlen(text) + 1 : "";
+
+	for (digest = (digest ^ (text ? 0u : 1u)) * 0x100000001b3u; text && text < end; text++)
+		digest = (digest ^ (unsigned char)*text) * 0x100000001b3u;
+	return digest;
+}
+
+static uint64_t digest_node(const struct kube_node *node)
+{
+	uint64_t digest = 0xcbf29ce484222325u;
+
+	for (size_t i = 0; i < KUBE_ANNOTATION_COUNT; i++)
+		digest = digest_text(digest, node->annotation[i]);
+	return digest ? digest : 1;
+}
+
+static uint64_t digest_uid(const struct kube_node *node)
+{
+	return digest_text(0xcbf29ce484222325u, node->uid);
+}
+
+/* ---- entries ---- */
+
+static struct kube_known *find(const struct kube *k, const char *name)
+{
+	struct kube_known *known;
+
+	HASH_FIND_STR(k->peers.table, name, known);
+	return known;
+}
+
+static struct kube_known *add(struct kube *k, const char *name)
+{
+	const size_t size = strlen(name) + 1;
+	struct kube_known *known = mem_alloc(1, sizeof(*known) + size);
+
+	memcpy(known->name, name, size);
+	known->listed = k->peers.list;
+	HASH_ADD_STR(k->peers.table, name, known);
+	return known;
+}
+
+/* After a failure not before its wait is over. */
+static void ask_soon(struct kube *k)
+{
+	const int64_t wait_ms = k->peers.not_before_ms - loop_now_ms();
+
+	if (!k->peers.call)
+		loop_timer_set_sooner(k->peers.timer, wait_ms > 0 ? wait_ms : 0);
+}
+
+static void set_asked(struct kube *k, struct kube_known *known, bool asked)
+{
+	if (known->asked == asked)
+		return;
+	known->asked = asked;
+	if (asked) {
+		k->peers.n_asked++;
+		ask_soon(k);
+		return;
+	}
+	k->peers.n_asked--;
+	if (k->peers.call && !strcmp(k->peers.asked, known->name)) {
+		kube_call_cancel(TAKE_PTR(k->peers.call));
+		ask_soon(k);
+	}
+}
+
+static void forget(struct kube *k, struct kube_known *known)
+{
+	set_asked(k, known, false);
+	/* The analyzer does not know that the neighbours' links agree. */
+	HASH_DEL(k->peers.table, known); /* NOLINT(clang-analyzer-unix.Malloc) */
+	free(known);
+}
+
+static bool has_cidr(const struct kube_known *known)
+{
+	return ip_net_is_set(&known->pod_cidr[0]) || ip_net_is_set(&known->pod_cidr[1]);
+}
+
+/* ---- complaints ---- */
+
+/* The first one at once, what follows in one line a while later. */
+void kube_peers_complain(struct kube *k, const char *name, const char *why)
+{
+	struct kube_peers *p = &k->peers;
+
+	if (p->ignored_quiet) {
+		size_t len = strlen(p->ignored_names);
+
+		/* What does not fit ends in "...". */
+		(void)snprintf(p->ignored_names + len, sizeof(p->ignored_names) - len, "%s%.100s",
+			       len ? ", " : "", *name ? name : "(no name)");
+		if (strlen(p->ignored_names) == sizeof(p->ignored_names) - 1)
+			memcpy(p->ignored_names + sizeof(p->ignored_names) - 4, "...", 3);
+		p->ignored++;
+		return;
+	}
+	log_warning("Kubernetes: %s%s", why,
+		    peers_find(k->store.peers, name) ? "; what was known of it before stays" : "");
+	p->ignored_quiet = true;
+	loop_timer_set(p->ignored_timer, IGNORED_QUIET_MS);
+}
+
+static void on_ignored_timer(void *userdata)
+{
+	struct kube_peers *p = &((struct kube *)userdata)->peers;
+
+	p->ignored_quiet = p->ignored > 0;
+	if (!p->ignored)
+		return;
+	log_clean(p->ignored_names);
+	log_warning("Kubernetes: %zu more node%s with annotations that make no sense: %s",
+		    p->ignored, p->ignored > 1 ? "s" : "", p->ignored_names);
+	p->ignored = 0;
+	*p->ignored_names = '\0';
+	loop_timer_set(p->ignored_timer, IGNORED_QUIET_MS);
+}
+
+/* ---- from nodes to peers ---- */
+
+/* The peer that @node says, all of which is known. */
+static void apply(struct kube *k, const struct kube_node *node)
+{
+	struct lease lease = {0};
+	struct err err = {""};
+	const int r = kube_node_lease(node, k->own.claim.conf.enabled, &lease, &err);
+
+	if (r == -EINVAL)
+		kube_peers_complain(k, node->name, err.text);
+	if (ip_net_is_set(&lease.subnet[IP_V4]) || ip_net_is_set(&lease.subnet[IP_V6])) {
+		kube_gone_undo(k, node->name);
+		peers_put(k->store.peers, node->name, &lease);
+	} else if (r == -EINVAL) {
+		/* Unreadable is not gone. */
+		kube_gone_undo(k, node->name);
+		(void)peers_keep(k->store.peers, node->name);
+	} else {
+		kube_gone_add(k, node->name);
+	}
+	lease_done(&lease);
+}
+
+static bool is_managed(const struct kube_node *node)
+{
+	const char *value = node->annotation[KUBE_SUBNET_MANAGER];
+
+	return value && !strcmp(value, "true");
+}
+
+/* Whether it is the same as before, or older. */
+static bool is_no_news(struct kube *k, struct kube_known *known, const struct kube_node *node,
+		       bool listed)
+{
+	const uint64_t version = kube_version(node->resource_version);
+	const bool same = known->uid == digest_uid(node);
+
+	/* A list is as of one moment, which may be an earlier one than that of an answer; but
+	 * then the watch that follows it tells the rest. */
+	if (!listed && version && version < known->version)
+		return true;
+	known->version = version;
+	if (!same || known->digest != digest_node(node) || known->asked)
+		return false;
+	/* Also: listed. */
+	if (!peers_keep(k->store.peers, node->name))
+		return false;
+	kube_gone_undo(k, node->name);
+	return true;
+}
+
+void kube_peers_take(struct kube *k, struct kube_node *node, bool listed)
+{
+	struct kube_known *known = find(k, node->name);
+	const bool is_new = !known;
+
+	if (is_new)
+		known = add(k, node->name);
+	known->listed = k->peers.list;
+	if (is_no_news(k, known, node, listed))
+		return;
+	if (is_new || known->uid != digest_uid(node))
+		memset(known->pod_cidr, 0, sizeof(known->pod_cidr));
+	known->uid = digest_uid(node);
+	known->digest = 0;
+	IP_FOREACH_FAMILY (f) {
+		if (node->is_partial)
+			node->pod_cidr[f] = known->pod_cidr[f - 1];
+		else
+			known->pod_cidr[f - 1] = node->pod_cidr[f];
+	}
+	if (node->is_partial && is_managed(node) && !has_cidr(known)) {
+		set_asked(k, known, true);
+		return;
+	}
+	set_asked(k, known, false);
+	/* What is not partial and has none, has none. */
+	node->is_partial = false;
+	known->digest = digest_node(node);
+	apply(k, node);
+}
+
+void kube_peers_keep(struct kube *k, const struct kube_node *node)
+{
+	struct kube_known *known = find(k, node->name);
+
+	if (known) {
+		known->listed = k->peers.list;
+		known->digest = 0;
+	}
+	kube_gone_undo(k, node->name);
+	(void)peers_keep(k->store.peers, node->name);
+}
+
+void kube_peers_delete(struct kube *k, const struct kube_node *node)
+{
+	struct kube_known *known = find(k, node->name);
+	const uint64_t version = kube_version(node->resource_version);
+
+	/* The end of an earlier node of this name, after the begin of the next. */
+	if (known && known->uid != digest_uid(node) && version && version < known->version)
+		return;
+	if (known)
+		forget(k, known);
+	kube_gone_add(k, node->name);
+}
+
+/* ---- lists ---- */
+
+void kube_peers_list_begin(struct kube *k)
+{
+	k->peers.list++;
+	peers_list_begin(k->store.peers);
+}
+
+size_t kube_peers_list_end(struct kube *k)
+{
+	struct kube_known *known, *next;
+
+	HASH_ITER (hh, k->peers.table, known, next)
+		if (known->listed != k->peers.list)
+			forget(k, known);
+	kube_gone_forget(k);
+	return peers_list_end(k->store.peers);
+}
+
+/* ---- podCIDRs that are asked for ---- */
+
+static void ask_next(struct kube *k);
+
+static void take_answer(struct kube *k, struct json_slice body)
+{
+	struct kube_known *known = find(k, k->peers.asked);
+	struct kube_node node = {0};
+	struct err err;
+
+	/* The watch tells again when it matters. */
+	if (known)
+		set_asked(k, known, false);
+	if (kube_node_parse(body, &k->keys, &node, &err) < 0)
+		kube_peers_complain(k, k->peers.asked, err.text);
+	else if (known && node.name && !strcmp(node.name, k->peers.asked))
+		kube_peers_take(k, &node, false);
+	kube_node_done(&node);
+}
+
+static void on_answer(const struct kube_outcome *outcome, void *userdata)
+{
+	struct kube *k = userdata;
+	struct kube_peers *p = &k->peers;
+	struct kube_known *known = find(k, p->asked);
+
+	p->call = NULL;
+	if (outcome->http_status == 404) {
+		/* The watch will say so, too, or has said it out of order. */
+		if (known)
+			forget(k, known);
+		kube_gone_add(k, p->asked);
+	} else if (outcome->why) {
+		kube_set_problem(k, k->peers_problem, outcome->why);
+		p->not_before_ms = loop_now_ms() + kube_retry_wait_ms(&p->retry, outcome->wait_ms);
+		ask_soon(k);
+		return;
+	} else {
+		take_answer(k, outcome->body);
+	}
+	p->retry.next_ms = p->not_before_ms = 0;
+	kube_set_problem(k, k->peers_problem, "");
+	ask_next(k);
+}
+
+static void ask_next(struct kube *k)
+{
+	struct kube_peers *p = &k->peers;
+	struct kube_known *known = p->n_asked ? p->table : NULL;
+	_cleanup_free_ char *path = NULL;
+
+	while (known && !known->asked)
+		known = known->hh.next;
+	if (p->call)
+		return;
+	if (!known) {
+		kube_set_problem(k, k->peers_problem, "");
+		return;
+	}
+	(void)snprintf(p->asked, sizeof(p->asked), "%s", known->name);
+	path = kube_node_path(known->name, "");
+	p->call = kube_call_new(k->api, &(struct kube_request){
+						.method = "GET",
+						.path = path,
+						.accept = KUBE_ACCEPT_JSON,
+						.timeout_ms = KUBE_CALL_MS,
+						.done = on_answer,
+						.userdata = k,
+					});
+}
+
+static void on_timer(void *userdata)
+{
+	ask_next(userdata);
+}
+
+/* ---- life ---- */
+
+void kube_peers_init(struct kube *k)
+{
+	k->peers.timer = loop_timer_new(k->store.loop, on_timer, k);
+	k->peers.ignored_timer = loop_timer_new(k->store.loop, on_ignored_timer, k);
+}
+
+void kube_peers_done(struct kube *k)
+{
+	struct kube_known *known, *next;
+
+	kube_call_cancel(TAKE_PTR(k->peers.call));
+	HASH_ITER (hh, k->peers.table, known, next)
+		forget(k, known);
+	loop_event_free(k->peers.timer);
+	loop_event_free(k->peers.ignored_timer);
+}
