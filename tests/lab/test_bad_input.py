@@ -133,11 +133,33 @@ def test_the_mtu_of_the_nic_is_too_small(h1):
         h1.ip("link set eth0 mtu 1500")
 
 
-@pytest.mark.parametrize("flag", ["--kube-subnet-mgr"])
-def test_a_flag_of_a_feature_to_come(h1, flag):
-    """Refused by one line while the feature is missing; once it is there this test goes."""
-    done = h1.run_flanneld(flag)
-    assert_one_line(done, done.code or 1, flag.split("=")[0].lstrip("-"))
+KUBECONFIG = """apiVersion: v1
+kind: Config
+current-context: lab
+contexts:
+- name: other
+  context: {cluster: lab, user: lab}
+"""
+
+
+@pytest.mark.parametrize("flags, env, patterns", [
+    ([], {}, ["NODE_NAME", "POD_NAME and POD_NAMESPACE"]),
+    ([], {"NODE_NAME": "h1"}, ["KUBERNETES_SERVICE_HOST", "--kubeconfig-file"]),
+    ([], {"NODE_NAME": "h1/.."}, ["NODE_NAME", "h1/.."]),
+    (["--kubeconfig-file=/nowhere/kubeconfig"], {"NODE_NAME": "h1"}, ["/nowhere/kubeconfig"]),
+    (["--kubeconfig-file={dir}/kubeconfig"], {"NODE_NAME": "h1"}, ["kubeconfig", "lab"]),
+    (["--kube-api-url=https://:bad"], {"NODE_NAME": "h1"}, ["https://:bad"]),
+    (["--kube-api-url=http://192.0.2.1", "--kube-annotation-prefix=nodot"], {"NODE_NAME": "h1"},
+     ["--kube-annotation-prefix"]),
+], ids=str)
+def test_kubernetes(h1, flags, env, patterns):
+    with open(f"{h1.dir}/kubeconfig", "w", encoding="ascii") as f:
+        f.write(KUBECONFIG)
+    none = {name: "" for name in ("NODE_NAME", "POD_NAME", "POD_NAMESPACE",
+                                  "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")}
+    done = h1.run_flanneld("--kube-subnet-mgr", *(f.format(dir=h1.dir) for f in flags),
+                           env={**none, **env}, subnet_dir=False)
+    assert_one_line(done, 1, *patterns)
 
 
 @pytest.mark.needs("setpriv")
