@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The image (deploy/image): what is in it, who can load it, and two hosts whose flanneld and
+plugin come out of it, with no more rights than deploy/kube-flannel.yml gives them.
+
+     h1      h2          podman run --network=host weft
+     |eth0   |eth0
+    -+-------+- sw1      192.168.64.0/24
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tarfile
+
+import pytest
+
+from lib import cni, node, traffic
+from lib.containerd import Containerd
+from lib.docker import Docker, Xtables
+from lib.expect import wait_until
+from lib.podman import Podman
+
+yaml = pytest.importorskip("yaml", reason="no python3-yaml on this machine")
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+NAME = "localhost/weft:0.1.0"
+LIMIT = 25_000_000
+CONFIG = {"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}
+
+
+def build(output, directory=os.path.dirname(node.FLANNELD), umask=0o022):
+    subprocess.run([sys.executable, f"{ROOT}/deploy/image/build.py", "--build", directory,
+                    "--output", output, "--name", NAME],
+                   check=True, timeout=120, stdout=subprocess.DEVNULL, umask=umask,
+                   env={"PATH": os.environ["PATH"]})
+    with open(output, "rb") as f:
+        return f.read()
+
+
+@pytest.fixture(name="archive", scope="module")
+def _archive(tmp_path_factory):
+    path = tmp_path_factory.mktemp("image") / "weft.tar"
+    build(path)
+    return str(path)
+
+
+@pytest.fixture(name="blobs", scope="module")
+def _blobs(archive):
+    """{name in the archive: bytes}"""
+    with tarfile.open(archive) as tar:
+        return {m.name: tar.extractfile(m).read() for m in tar if m.isfile()}
+
+
+def blob(blobs, descriptor):
+    data = blobs["blobs/" + descriptor["digest"].replace(":", "/")]
+    assert len(data) == descriptor["size"]
+    return data
+
+
+@pytest.fixture(name="root", scope="module")
+def _root(blobs, tmp_path_factory):
+    """The image's files, unpacked."""
+    manifest = json.loads(blob(blobs, json.loads(blobs["index.json"])["manifests"][0]))
+    layer, = manifest["layers"]
+    path = tmp_path_factory.mktemp("root")
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(blob(blobs, layer)))) as tar:
+        tar.extractall(path)
+    return path
+
+
+# -- the archive -----------------------------------------------------------------------
+
+def test_layout(blobs):
+    for path, data in blobs.items():
+        if path.startswith("blobs/"):
+            assert path == f"blobs/sha256/{hashlib.sha256(data).hexdigest()}"
+    assert json.loads(blobs["oci-layout"]) == {"imageLayoutVersion": "1.0.0"}
+    about, = json.loads(blobs["index.json"])["manifests"]
+    manifest = json.loads(blob(blobs, about))
+    config = json.loads(blob(blobs, manifest["config"]))
+    layer, = manifest["layers"]
+    diff = hashlib.sha256(gzip.decompress(blob(blobs, layer))).hexdigest()
+    assert config["rootfs"] == {"type": "layers", "diff_ids": [f"sha256:{diff}"]}
+    assert config["config"]["Entrypoint"] == ["/opt/bin/flanneld"]
+    assert about["annotations"]["org.opencontainers.image.ref.name"] == NAME
+    # As `docker load` of a Docker older than 25 reads it: the same blobs.
+    old, = json.loads(blobs["manifest.json"])
+    assert old["RepoTags"] == [NAME]
+    assert [blobs[p] for p in [old["Config"], *old["Layers"]]] == [
+        blob(blobs, manifest["config"]), blob(blobs, layer)]
+
+
+def test_size(archive, root):
+    unpacked = sum(os.lstat(os.path.join(d, f)).st_size for d, _, files in os.walk(root)
+                   for f in files)
+    assert os.path.getsize(archive) < unpacked < LIMIT, (os.path.getsize(archive), unpacked)
+
+
+def test_same_bytes(archive, tmp_path):
+    """Neither umask nor times nor the place of the programs are in it."""
+    for name in ("flanneld", "flannel"):
+        shutil.copyfile(os.path.join(os.path.dirname(node.FLANNELD), name), tmp_path / name)
+        os.chmod(tmp_path / name, 0o700)
+        os.utime(tmp_path / name, (1, 1))
+    with open(archive, "rb") as f:
+        assert build(tmp_path / "again.tar", tmp_path, 0o077) == f.read()
+
+
+# -- what is in it ---------------------------------------------------------------------
+
+def files_of(root):
+    for directory, _, names in os.walk(root):
+        for name in names:
+            path = os.path.join(directory, name)
+            yield "/" + os.path.relpath(path, root), os.lstat(path)
+
+
+def test_no_shell_and_nothing_to_become_root_with(root):
+    programs = {os.path.basename(path) for path, st in files_of(root)
+                if st.st_mode & 0o111 and stat.S_ISREG(st.st_mode) and ".so" not in path}
+    assert programs == {"flanneld", "flannel", "xtables-nft-multi", "xtables-legacy-multi"}
+    assert not [path for path, st in files_of(root)
+                if stat.S_ISREG(st.st_mode) and st.st_mode & 0o7022]
+
+
+def test_links_lead_somewhere(root):
+    for path, st in files_of(root):
+        if stat.S_ISLNK(st.st_mode):
+            target = os.readlink(f"{root}{path}")
+            target = os.path.normpath(os.path.join(os.path.dirname(path), target))
+            assert os.path.exists(f"{root}{target}"), path
+
+
+def elf_files(root):
+    for path, st in files_of(root):
+        if stat.S_ISREG(st.st_mode):
+            with open(f"{root}{path}", "rb") as f:
+                if f.read(4) == b"\x7fELF":
+                    yield path
+
+
+def test_every_library_is_there(root):
+    """As the image's own loader sees it."""
+    loader, = [p for p in elf_files(root) if os.path.basename(p).startswith("ld-linux")]
+    listed = 0
+    for path in elf_files(root):
+        done = subprocess.run(["chroot", root, loader, "--list", path], capture_output=True,
+                              text=True, check=False, timeout=30)
+        if path == loader or "statically linked" in done.stdout + done.stderr:
+            continue
+        assert done.returncode == 0 and "not found" not in done.stdout, (path, done)
+        listed += 1
+    assert listed > 50, "no files were looked at"
+    for name in ("libssl.so.3", "libcrypto.so.3", "libevent_openssl-2.1.so.7"):
+        assert [p for p in elf_files(root) if os.path.basename(p) == name], name
+
+
+def test_certificates(root):
+    with open(f"{root}/etc/ssl/certs/ca-certificates.crt", encoding="ascii") as f:
+        assert f.read().count("BEGIN CERTIFICATE") > 50
+    assert os.readlink(f"{root}/usr/lib/ssl/cert.pem") == "/etc/ssl/certs/ca-certificates.crt"
+
+
+def test_origins(root):
+    packages = os.listdir(f"{root}/var/lib/dpkg/status.d")
+    assert {"libc6", "libssl3", "iptables", "libnftables1", "ca-certificates"} <= set(packages)
+    for name in [*packages, "weft"]:
+        assert os.path.getsize(f"{root}/usr/share/doc/{name}/copyright"), name
+
+
+# -- who loads it ----------------------------------------------------------------------
+
+VERSION = "weft 0.1.0"
+
+
+@pytest.fixture(name="machine", scope="module")
+def _machine(topo_of):
+    topo = topo_of(1)
+    machine = cni.Machine.of(next(iter(topo)))
+    yield machine
+    machine.close()
+    topo.close()
+
+
+def says_version(text):
+    assert "0.1.0" in text, text
+
+
+@pytest.mark.needs("docker")
+def test_docker_loads_it(machine, archive):
+    docker = Docker(machine.host, Xtables(machine.lab, "nft"))
+    try:
+        docker.start("--iptables=false --bridge=none")
+        assert NAME in docker.cli("load", "-i", archive)
+        says_version(docker.cli("run", "--rm", "--network=none", NAME, "--version"))
+    finally:
+        docker.close()
+
+
+@pytest.mark.needs("containerd")
+def test_containerd_loads_it(machine, archive):
+    containerd = Containerd(machine, "10-flannel.conf", {})
+    try:
+        containerd.start()
+        containerd.ctr("image", "import", "--snapshotter=native", archive)
+        assert containerd.ctr("image", "ls", "-q").split() == [NAME]
+        says_version(containerd.ctr(
+            "run", "--rm", "--snapshotter=native", f"--cgroup=/{containerd.cgroup}/v", NAME, "v",
+            "/opt/bin/flanneld", "--version"))
+    finally:
+        containerd.close()
+
+
+# -- with the rights of the manifest ---------------------------------------------------
+
+def manifest():
+    with open(f"{ROOT}/deploy/kube-flannel.yml", encoding="utf-8") as f:
+        return {d["kind"]: d for d in yaml.safe_load_all(f) if d}
+
+
+def pod():
+    return manifest()["DaemonSet"]["spec"]["template"]["spec"]
+
+
+def rights(container):
+    """The securityContext as flags of podman, whose seccomp profile is on by default."""
+    context = container["securityContext"]
+    flags = [f"--cap-{verb}={c}" for verb in ("drop", "add")
+             for c in context["capabilities"].get(verb, [])]
+    if context["readOnlyRootFilesystem"]:
+        flags += ["--read-only", "--read-only-tmpfs=false"]
+    if not context["allowPrivilegeEscalation"]:
+        flags.append("--security-opt=no-new-privileges")
+    return flags
+
+
+def mounts(container, places):
+    return [f"--volume={places[m['name']]}:{m['mountPath']}" + (":ro" if m.get("readOnly") else "")
+            for m in container["volumeMounts"]]
+
+
+class Site:
+    def __init__(self, topo, archive):
+        self.topo = topo
+        self.machines = [cni.Machine.of(host) for host in topo]
+        self.podmans = [Podman(machine) for machine in self.machines]
+        for podman in self.podmans:
+            podman.cli("load", "-i", archive)
+
+    def run(self, podman, container, places, *more, args=None):
+        return podman.cli(
+            "run", "--network=host", f"--cgroup-parent=/{podman.cgroup}", *rights(container),
+            *mounts(container, places), *more, f"--entrypoint={container['command'][0]}", NAME,
+            *(container["args"] if args is None else args))
+
+    def close(self):
+        for podman in self.podmans:
+            podman.close()
+        for machine in self.machines:
+            machine.close()
+        self.topo.close()
+
+
+@pytest.fixture(name="site", scope="module")
+def _site(topo_of, archive):
+    site = Site(topo_of(2), archive)
+    yield site
+    site.close()
+
+
+podman_here = pytest.mark.needs("podman", "vxlan")
+
+
+@podman_here
+def test_podman_loads_it(site):
+    podman = site.podmans[0]
+    assert NAME in podman.cli("images", "--format={{.Repository}}:{{.Tag}}").split()
+    says_version(podman.cli("run", "--rm", "--network=none",
+                            f"--cgroup-parent=/{podman.cgroup}", NAME, "--version"))
+    with pytest.raises(RuntimeError, match="(?i)no such file|not found"):
+        podman.cli("run", "--rm", "--network=none", f"--cgroup-parent=/{podman.cgroup}",
+                   "--entrypoint=sh", NAME, "-c", "true")
+
+
+@podman_here
+@pytest.mark.parametrize("owner", [0, 1001])
+def test_install(site, tmp_path, owner):
+    """Also into directories of another user, as Kubespray has them."""
+    container, = pod()["initContainers"]
+    places = {"cni-plugin": tmp_path / "bin", "cni": tmp_path / "net.d",
+              "flannel-cfg": tmp_path / "conf"}
+    for place in places.values():
+        place.mkdir()
+        os.chown(place, owner, owner)
+    for key, text in manifest()["ConfigMap"]["data"].items():
+        (places["flannel-cfg"] / key).write_text(text)
+    site.run(site.podmans[0], container, places, "--rm")
+    plugin = places["cni-plugin"] / "flannel"
+    done = subprocess.run([plugin, "--version"], capture_output=True, text=True, check=True,
+                          timeout=20)
+    assert done.stdout.startswith(f"CNI plugin flannel, {VERSION}")
+    assert (places["cni"] / "10-flannel.conflist").read_text() \
+        == manifest()["ConfigMap"]["data"]["cni-conf.json"]
+
+
+RULES = """*nat
+:FLANNEL-TEST - [0:0]
+-A FLANNEL-TEST -s 10.5.0.0/16 -m comment --comment "a b" -m mark --mark 0x4000/0x4000 -j RETURN
+-A FLANNEL-TEST -m conntrack --ctstate NEW -j MASQUERADE --random-fully
+COMMIT
+"""
+
+
+@podman_here
+@pytest.mark.needs("iptables")
+@pytest.mark.parametrize("path, kind", [
+    (None, "nft"), ("/usr/lib/iptables-legacy:/opt/bin:/usr/sbin", "legacy"),
+])
+@pytest.mark.parametrize("family", ["iptables", "ip6tables"])
+def test_iptables(site, path, kind, family):
+    """By name, and as PATH has it; rules that one has put there the other kind has not."""
+    podman, (daemon,) = site.podmans[0], pod()["containers"]
+    rules = RULES if family == "iptables" else RULES.replace("10.5.0.0/16", "fd00::/48")
+
+    def tool(name, *args, **kwargs):
+        return podman.cli("run", "--rm", "-i", "--network=host",
+                          f"--cgroup-parent=/{podman.cgroup}", *rights(daemon),
+                          *([f"--env=PATH={path}"] if path else []),
+                          "--volume=/run/lock:/run", f"--entrypoint={name}", NAME, *args, **kwargs)
+
+    podman.inner.run("mkdir", "-p", "/run/lock")
+    assert kind.replace("nft", "nf_tables") in tool(f"{family}-restore", "--version")
+    tool(f"{family}-restore", "--noflush", "-w", input=rules.encode())
+    wanted = [line for line in rules.splitlines() if line.startswith("-A")]
+    for name in (f"{family}-save", f"{family}-{kind}-save"):
+        assert [s for s in tool(name, "-t", "nat").splitlines() if "-A FLANNEL-TEST" in s] == wanted
+    other = {"nft": "legacy", "legacy": "nft"}[kind]
+    assert "FLANNEL-TEST" not in tool(f"{family}-{other}-save", "-t", "nat")
+    tool(f"{family}-restore", "--noflush",
+         input=b"*nat\n-F FLANNEL-TEST\n-X FLANNEL-TEST\nCOMMIT\n")
+
+
+@podman_here
+def test_two_hosts(site):
+    """The store is a directory here; all else is as in the manifest. /proc/sys is read-only in
+    a container: the hosts forward already."""
+    daemon, = pod()["containers"]
+    site.topo.store.write_config(CONFIG)
+    for host, machine, podman in zip(site.topo, site.machines, site.podmans):
+        host.ns.sysctl("net/ipv4/ip_forward", 1)
+        podman.inner.run("touch", "/run/xtables.lock")
+        places = {"run": "/run/flannel", "state": f"{machine.dir}/state", "xtables-lock":
+                  "/run/xtables.lock", "flannel-cfg": f"{machine.dir}/conf"}
+        for name in ("state", "conf"):
+            os.makedirs(f"{machine.dir}/{name}", exist_ok=True)
+        args = [a for a in daemon["args"] if a != "--kube-subnet-mgr"]
+        site.run(podman, daemon, places, "-d", "--name=flanneld",
+                 f"--volume={site.topo.store.path}:/store", args=[*args, "--subnet-dir=/store"])
+    port = daemon["ports"][0]["containerPort"]
+
+    def logs():
+        return "\n".join(p.inner.run("sh", "-c", "cat /run/storage/*/*/userdata/ctr.log")
+                         for p in site.podmans)
+
+    try:
+        for host in site.topo:
+            wait_until(lambda host=host: host.ns.http_get("127.0.0.1", port, "/readyz")[0] == 200,
+                       20, f"{host.name}: ready")
+        for host, other in zip(site.topo, reversed(list(site.topo))):
+            wait_until(lambda host=host, other=other: str(other.subnet()) in host.pod_routes(),
+                       10, f"{host.name}'s route to {other.name}")
+        traffic.assert_all_to_all(site.topo.pods())
+    except AssertionError as e:
+        raise AssertionError(f"{e}\n{logs()}") from None
+    rules = site.topo["h1"].run("iptables-nft-save", "-t", "nat").stdout
+    assert "-A FLANNEL-POSTRTG" in rules
+    for podman in site.podmans:
+        podman.cli("stop", "-t", "10", "flanneld")
+        assert podman.cli("inspect", "-f", "{{.State.ExitCode}}", "flanneld").strip() == "0"
