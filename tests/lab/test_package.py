@@ -15,7 +15,7 @@ import subprocess
 
 import pytest
 
-from lib import node
+from lib import node, traffic
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.dirname(node.FLANNELD)
@@ -246,6 +246,28 @@ def test_unit_waits_for_the_network():
     assert unit["RuntimeDirectory"] == unit["StateDirectory"] == "flannel"
     # A unit that stops must not take subnet.env away from those who use it.
     assert unit["RuntimeDirectoryPreserve"] == "yes"
+
+
+@pytest.mark.needs("vxlan", "iptables", "setpriv")
+def test_rights_of_the_unit_are_enough(make_topo):
+    """There is no systemd in the lab: its bounding set and NoNewPrivileges by setpriv."""
+    unit = dict(directives(UNIT))
+    assert unit["NoNewPrivileges"] == "yes"
+    caps = [f"+{c.removeprefix('CAP_').lower()}" for c in unit["CapabilityBoundingSet"].split()]
+    topo = make_topo(2)
+    topo.start({"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}, "--ip-masq",
+               wrap=["setpriv", "--no-new-privs", f"--bounding-set={','.join(['-all', *caps])}"])
+    for host in topo:
+        with open(f"/proc/{host.process.pid}/status", encoding="ascii") as f:
+            status = dict(line.split(":\t") for line in f if ":\t" in line)
+        assert bin(int(status["CapEff"], 16)).count("1") == len(caps)
+    traffic.assert_all_to_all(topo.pods())
+
+
+def test_tunnel_device_is_not_forbidden():
+    """Each of these makes systemd forbid all devices that are not named, /dev/net/tun too."""
+    unit = dict(directives(UNIT))
+    assert not {"ProtectClock", "PrivateDevices", "DeviceAllow", "DevicePolicy"} & set(unit)
 
 
 def test_docker_reads_what_the_unit_writes():
