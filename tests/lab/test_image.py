@@ -97,6 +97,9 @@ def test_layout(blobs):
 
 
 def test_size(archive, root):
+    with open(f"{root}/opt/bin/flanneld", "rb") as f:
+        if b"__asan_init" in f.read():
+            pytest.skip("a build with sanitizers is larger, and ships nowhere")
     unpacked = sum(os.lstat(os.path.join(d, f)).st_size for d, _, files in os.walk(root)
                    for f in files)
     assert os.path.getsize(archive) < unpacked < LIMIT, (os.path.getsize(archive), unpacked)
