@@ -85,7 +85,8 @@ struct kube_peers {
 	size_t n_asked;           /* nodes whose podCIDR is to be asked for */
 	struct kube_call *call;   /* asks for one */
 	char asked[KUBE_NAME_MAX];
-	struct event *timer; /* ask again */
+	uint64_t asked_version; /* that was known of it then */
+	struct event *timer;    /* ask again */
 	struct kube_retry retry;
 	int64_t not_before_ms;  /* after a failure; 0: now */
 	struct kube_gone *gone; /* deleted nodes whose peers go in a moment, by name */

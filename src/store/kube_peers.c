@@ -34,6 +34,7 @@ struct kube_known {
 	uint64_t digest;  /* of what its peer was made of; 0: of nothing */
 	uint32_t listed;  /* the last list that it was in */
 	bool asked;       /* its podCIDR is to be asked for */
+	bool stays;       /* what the digest is of makes a peer, or keeps the one before */
 	struct ip_net pod_cidr[IP_FAMILY_COUNT - 1];
 	char name[];
 };
@@ -165,26 +166,30 @@ static void on_ignored_timer(void *userdata)
 
 /* ---- from nodes to peers ---- */
 
-/* The peer that @node says, all of which is known. */
-static void apply(struct kube *k, const struct kube_node *node)
+/* The peer that @node says, all of which is known. Whether there is one, or the one before is
+ * to stay. */
+static bool apply(struct kube *k, const struct kube_node *node)
 {
 	struct lease lease = {0};
 	struct err err = {""};
 	const int r = kube_node_lease(node, k->own.claim.conf.enabled, &lease, &err);
+	const bool is_peer =
+		ip_net_is_set(&lease.subnet[IP_V4]) || ip_net_is_set(&lease.subnet[IP_V6]);
 
 	if (r == -EINVAL)
 		kube_peers_complain(k, node->name, err.text);
-	if (ip_net_is_set(&lease.subnet[IP_V4]) || ip_net_is_set(&lease.subnet[IP_V6])) {
-		kube_gone_undo(k, node->name);
-		peers_put(k->store.peers, node->name, &lease);
-	} else if (r == -EINVAL) {
-		/* Unreadable is not gone. */
-		kube_gone_undo(k, node->name);
-		(void)peers_keep(k->store.peers, node->name);
-	} else {
+	if (!is_peer && r != -EINVAL) {
 		kube_gone_add(k, node->name);
+		return false;
 	}
+	kube_gone_undo(k, node->name);
+	/* Unreadable is not gone. */
+	if (is_peer)
+		peers_put(k->store.peers, node->name, &lease);
+	else
+		(void)peers_keep(k->store.peers, node->name);
 	lease_done(&lease);
+	return true;
 }
 
 static bool is_managed(const struct kube_node *node)
@@ -208,11 +213,12 @@ static bool is_no_news(struct kube *k, struct kube_known *known, const struct ku
 	known->version = version;
 	if (!same || known->digest != digest_node(node) || known->asked)
 		return false;
+	/* One of flannel's without a podCIDR may have it by now. */
+	if (!known->stays)
+		return !is_managed(node);
 	/* Also: listed. */
-	if (!peers_keep(k->store.peers, node->name))
-		return false;
-	kube_gone_undo(k, node->name);
-	return true;
+	(void)peers_keep(k->store.peers, node->name);
+	return has_cidr(known);
 }
 
 void kube_peers_take(struct kube *k, struct kube_node *node, bool listed)
@@ -243,7 +249,7 @@ void kube_peers_take(struct kube *k, struct kube_node *node, bool listed)
 	/* What is not partial and has none, has none. */
 	node->is_partial = false;
 	known->digest = digest_node(node);
-	apply(k, node);
+	known->stays = apply(k, node);
 }
 
 void kube_peers_keep(struct kube *k, const struct kube_node *node)
@@ -300,13 +306,21 @@ static void take_answer(struct kube *k, struct json_slice body)
 	struct kube_node node = {0};
 	struct err err;
 
+	if (!known)
+		return;
 	/* The watch tells again when it matters. */
-	if (known)
-		set_asked(k, known, false);
-	if (kube_node_parse(body, &k->keys, &node, &err) < 0)
+	set_asked(k, known, false);
+	if (kube_node_parse(body, &k->keys, &node, &err) < 0) {
 		kube_peers_complain(k, k->peers.asked, err.text);
-	else if (known && node.name && !strcmp(node.name, k->peers.asked))
-		kube_peers_take(k, &node, false);
+	} else if (node.name && !strcmp(node.name, k->peers.asked)) {
+		if (known->version != k->peers.asked_version &&
+		    kube_version(node.resource_version) < known->version) {
+			set_asked(k, known, true); /* the watch has been faster */
+		} else {
+			known->version = 0; /* this is what it is now, older or not */
+			kube_peers_take(k, &node, false);
+		}
+	}
 	kube_node_done(&node);
 }
 
@@ -350,6 +364,7 @@ static void ask_next(struct kube *k)
 		return;
 	}
 	(void)snprintf(p->asked, sizeof(p->asked), "%s", known->name);
+	p->asked_version = known->version;
 	path = kube_node_path(known->name, "");
 	p->call = kube_call_new(k->api, &(struct kube_request){
 						.method = "GET",

@@ -544,6 +544,65 @@ static void test_a_peer_goes_in_a_moment_or_comes_back(void **state)
 	tear_down();
 }
 
+/* Heartbeats do not bring back what was wiped. */
+static void test_a_wiped_node_goes_whatever_is_told_of_it_after(void **state)
+{
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	tell("MODIFIED", "n3", "n3", 21, NULL);
+	tell("MODIFIED", "n3", "n3", 22, NULL);
+	pass_ms(1500);
+	assert_null(peers_find(f.peers, "n3"));
+	assert_non_null(peers_find(f.peers, "n2"));
+	tear_down();
+}
+
+/* Nor does a list that says the same once more, which is what it was asked for. */
+static void test_nodes_that_are_not_flannels_any_more_go_with_the_second_list(void **state)
+{
+	char text[2048];
+
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	refuse(expect("GET", "watch=true"), 410, "410");
+	(void)snprintf(text, sizeof(text), "%s,%s", items(two, 0),
+		       node_text("", "n2", "n2", 20, "10.5.2.0/24", NULL));
+	(void)snprintf(text + strlen(text), sizeof(text) - strlen(text), ",%s",
+		       node_text("", "n3", "n3", 21, "10.5.3.0/24", NULL));
+	page("limit=500", 60, "", text);
+	assert_int_equal(peers_count(f.peers), 2);
+	(void)watch_begins();
+	page("limit=500", 61, "", text);
+	assert_int_equal(peers_count(f.peers), 0);
+	tear_down();
+}
+
+/* The watch may be faster than an answer, and what it tells lacks the podCIDR. */
+static void test_an_answer_that_the_watch_has_overtaken(void **state)
+{
+	struct kube_call *call;
+
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	tell("ADDED", "n4", "n4", 20, "192.0.2.4");
+	call = expect("GET", "/n4");
+	tell("MODIFIED", "n4", "n4", 22, "192.0.2.44");
+	give(call, whole("n4", "n4", 21, "10.5.4.0/24", "192.0.2.4"));
+	give(expect("GET", "/n4"), whole("n4", "n4", 22, "10.5.4.0/24", "192.0.2.44"));
+	assert_int_equal(peers_find(f.peers, "n4")->public_ip[IP_V4].b[3], 44);
+	assert_null(find("GET", "/n4"));
+	/* What is older without that is the truth: a backup was restored. */
+	tell("ADDED", "n5", "n5", 40, "192.0.2.5");
+	give(expect("GET", "/n5"), whole("n5", "n5", 30, "10.5.5.0/24", "192.0.2.55"));
+	assert_int_equal(peers_find(f.peers, "n5")->public_ip[IP_V4].b[3], 55);
+	pass_ms(1000);
+	assert_null(find("GET", "/n5"));
+	tear_down();
+}
+
 /* -- list and watch -------------------------------------------------------------------- */
 
 static void test_pages(void **state)
@@ -719,6 +778,9 @@ int main(void)
 		cmocka_unit_test(test_the_podcidr_of_a_new_node_is_asked_for),
 		cmocka_unit_test(test_a_node_that_goes_while_it_is_asked_for),
 		cmocka_unit_test(test_a_peer_goes_in_a_moment_or_comes_back),
+		cmocka_unit_test(test_a_wiped_node_goes_whatever_is_told_of_it_after),
+		cmocka_unit_test(test_nodes_that_are_not_flannels_any_more_go_with_the_second_list),
+		cmocka_unit_test(test_an_answer_that_the_watch_has_overtaken),
 		cmocka_unit_test(test_pages),
 		cmocka_unit_test(test_a_list_that_expires),
 		cmocka_unit_test(test_the_watch_goes_on_where_it_ended),
