@@ -109,6 +109,7 @@ struct kube_own {
 	bool looking;         /* for a podCIDR, with the timer */
 	int64_t get_after_ms; /* not before */
 	struct kube_call *call;
+	bool overtaken;      /* the watch has told more since the call began */
 	struct event *timer; /* step */
 	struct kube_retry retry;
 	int64_t not_before_ms;        /* after a failure; 0: now */

@@ -77,8 +77,10 @@ static void see(struct kube *k, struct kube_node *node)
 {
 	struct kube_own *own = &k->own;
 
-	if (own->absent)
+	if (own->absent) {
 		log_info("Our node %s is there again", own->name);
+		own->not_before_ms = 0; /* it need not be looked for */
+	}
 	if (node->is_partial && same_uid(node, &own->node))
 		memcpy(node->pod_cidr, own->node.pod_cidr, sizeof(node->pod_cidr));
 	if (node->is_partial &&
@@ -105,6 +107,7 @@ void kube_own_take(struct kube *k, struct kube_node *node)
 		   (node->is_partial || !own->node.is_partial)) {
 		return; /* our own patch, or an answer, as the watch tells it */
 	} else {
+		own->overtaken = true;
 		see(k, node);
 	}
 	kube_own_step(k);
@@ -158,6 +161,9 @@ void kube_own_deleted(struct kube *k, const struct kube_node *node)
 	/* What it answers is about the one before. */
 	kube_call_cancel(TAKE_PTR(own->call));
 	own->get_needed = false;
+	/* What was before its end, and is told later, is not believed. */
+	kube_link_set_text(&own->node.resource_version,
+			   node->resource_version ? mem_strdup(node->resource_version) : NULL);
 	say_absent(k, "it was deleted");
 }
 
@@ -166,6 +172,7 @@ void kube_own_deleted(struct kube *k, const struct kube_node *node)
 static struct kube_call *call_own(struct kube *k, const char *path, const char *patch,
 				  void (*done)(const struct kube_outcome *outcome, void *userdata))
 {
+	k->own.overtaken = false;
 	return kube_call_new(k->api, &(struct kube_request){
 					     .method = patch ? "PATCH" : "GET",
 					     .path = path,
@@ -178,6 +185,14 @@ static struct kube_call *call_own(struct kube *k, const char *path, const char *
 				     });
 }
 
+/* Whether the watch has told meanwhile what came after the answer. */
+static bool is_overtaken(const struct kube_own *own, const struct kube_node *node)
+{
+	const uint64_t version = kube_version(node->resource_version);
+
+	return own->overtaken && (!version || version < kube_version(own->node.resource_version));
+}
+
 /* What a GET and a PATCH answer: our node, whole. False: it is not, which was said. */
 static bool take_answer(struct kube *k, const struct kube_outcome *outcome)
 {
@@ -185,6 +200,7 @@ static bool take_answer(struct kube *k, const struct kube_outcome *outcome)
 	struct err err;
 
 	k->own.call = NULL;
+	k->own.get_needed = true;
 	if (outcome->http_status == 404) {
 		on_absent(k);
 		return false;
@@ -199,7 +215,10 @@ static bool take_answer(struct kube *k, const struct kube_outcome *outcome)
 		return false;
 	}
 	worked(&k->own);
-	see(k, &node);
+	if (!is_overtaken(&k->own, &node)) {
+		k->own.get_needed = false;
+		see(k, &node);
+	}
 	kube_node_done(&node);
 	return true;
 }
@@ -208,12 +227,8 @@ static void on_got(const struct kube_outcome *outcome, void *userdata)
 {
 	struct kube *k = userdata;
 
-	k->own.get_needed = false;
-	if (!take_answer(k, outcome)) {
-		k->own.get_needed = true;
-		return;
-	}
-	kube_own_step(k);
+	if (take_answer(k, outcome))
+		kube_own_step(k);
 }
 
 static void call_get(struct kube *k)
@@ -228,11 +243,9 @@ static void on_patched(const struct kube_outcome *outcome, void *userdata)
 {
 	struct kube *k = userdata;
 
-	if (!take_answer(k, outcome)) {
-		/* It may have been written for all that. */
-		k->own.get_needed = true;
+	/* Otherwise it may have been written for all that: it is read again. */
+	if (!take_answer(k, outcome))
 		return;
-	}
 	k->own.served = k->own.sent;
 	k->own.published = true;
 	kube_tell_synced(k);
@@ -312,7 +325,7 @@ static void settle(struct kube *k)
 	if (*own->fight && loop_now_ms() > own->rewritten_ms + 2 * own->rewrite_wait_ms)
 		*own->fight = '\0';
 	else if (*own->fight)
-		loop_timer_set(own->timer, 2 * own->rewrite_wait_ms);
+		loop_timer_set_sooner(own->timer, 2 * own->rewrite_wait_ms);
 	set_own_problem(k, "");
 }
 
@@ -329,7 +342,7 @@ static void publish(struct kube *k)
 		set_own_problem(k, err.text);
 		own->looking = r == -EAGAIN;
 		if (own->looking && !own->get_needed)
-			loop_timer_set(own->timer, loop_jitter_ms(LOOK_MS));
+			loop_timer_set_sooner(own->timer, loop_jitter_ms(LOOK_MS));
 		return;
 	}
 	lease = kube_publish_lease(k, subnet);
@@ -366,8 +379,12 @@ void kube_own_step(struct kube *k)
 	}
 	if (own->get_needed)
 		loop_timer_set(own->timer, own->get_after_ms - now);
-	if (own->wanted && own->node.name && !own->absent)
+	if (!own->node.name || own->absent)
+		return;
+	if (own->wanted)
 		publish(k);
+	else
+		set_own_problem(k, "");
 }
 
 static void on_timer(void *userdata)

@@ -453,6 +453,93 @@ static void test_our_node_is_made_anew(void **state)
 	tear_down();
 }
 
+/* Of our node, too: what is wiped while our patch is answered is seen. */
+static void test_an_answer_of_ours_that_the_watch_has_overtaken(void **state)
+{
+	struct kube_call *call;
+
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	tell("MODIFIED", "h1", "u1", 20, NULL);
+	call = expect("PATCH", "/h1/status");
+	tell("MODIFIED", "h1", "u1", 21, "192.0.2.1");
+	tell("MODIFIED", "h1", "u1", 22, NULL);
+	give(call, whole("h1", "u1", 21, "10.5.1.0/24", "192.0.2.1"));
+	give(expect("GET", "/h1"), whole("h1", "u1", 22, "10.5.1.0/24", NULL));
+	give(expect("PATCH", "/h1/status"), whole("h1", "u1", 23, "10.5.1.0/24", "192.0.2.1"));
+	tell("MODIFIED", "h1", "u1", 23, "192.0.2.1");
+	pass_ms(10000);
+	assert_null(find("GET", "/h1"));
+	assert_null(find("PATCH", "/h1"));
+	tear_down();
+}
+
+/* An answer says more than the watch's word of the same change. */
+static void test_our_patch_is_not_read_once_more(void **state)
+{
+	struct kube_call *call;
+
+	(void)state;
+	set_up();
+	f.settings.set_network_unavailable = true;
+	give(expect("GET", "/h1"), whole("h1", "u1", 1, "10.5.1.0/24", NULL));
+	want();
+	page("limit=500", 10, "", items(two, 2));
+	(void)watch_begins();
+	call = expect("PATCH", "/h1/status");
+	tell("MODIFIED", "h1", "u1", 11, "192.0.2.1");
+	give(call, "{\"kind\":\"Node\",\"metadata\":{\"name\":\"h1\",\"uid\":\"u1\","
+		   "\"resourceVersion\":\"11\",\"annotations\":{" PREFIX_TYPE "\"" PREFIX
+		   "kube-subnet-manager\":\"true\","
+		   "\"" PREFIX "backend-data\":\"null\",\"" PREFIX "public-ip\":\"192.0.2.1\"}},"
+		   "\"spec\":{\"podCIDR\":\"10.5.1.0/24\"},\"status\":{\"conditions\":["
+		   "{\"type\":\"NetworkUnavailable\",\"status\":\"False\","
+		   "\"reason\":\"FlannelIsUp\","
+		   "\"message\":\"Flannel is running on this node\"}]}}");
+	pass_ms(5000);
+	assert_null(find("GET", "/h1"));
+	tear_down();
+}
+
+/* What is told after the end is not believed. */
+static void test_our_node_stays_deleted(void **state)
+{
+	struct kube_call *call;
+
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	tell("DELETED", "h1", "u1", 20, "192.0.2.1");
+	tell("MODIFIED", "h1", "u1", 19, "192.0.2.1");
+	assert_non_null(strstr(f.problem, "deleted; keeping its subnet"));
+	for (int i = 0; i < 7; i++)
+		refuse(expect("GET", "/h1"), 404, "404");
+	assert_non_null(strstr(f.problem, "keeping its subnet"));
+	/* It need not be looked for when the watch says that it is there. */
+	tell("ADDED", "h1", "u9", 21, NULL);
+	pass_ms(1100);
+	call = find("GET", "/h1");
+	assert_non_null(call);
+	give(call, whole("h1", "u9", 21, "10.5.9.0/24", NULL));
+	assert_string_equal(f.own, "10.5.9.0-24");
+	tear_down();
+}
+
+/* What was in the way is told no longer than it was. */
+static void test_a_problem_goes_when_the_api_answers(void **state)
+{
+	(void)state;
+	set_up();
+	assert_int_equal(unlink(f.path), 0);
+	refuse(expect("GET", "/h1"), 0, "connection refused");
+	pass_ms(100);
+	assert_string_equal(f.problem, "connection refused");
+	give(expect("GET", "/h1"), whole("h1", "u1", 1, "10.5.1.0/24", NULL));
+	assert_non_null(strstr(f.problem, "keeping the last good network config"));
+	tear_down();
+}
+
 /* -- the others ------------------------------------------------------------------------ */
 
 static void test_heartbeats_are_nothing(void **state)
@@ -774,6 +861,10 @@ int main(void)
 		cmocka_unit_test(test_a_patch_that_fails_is_tried_again),
 		cmocka_unit_test(test_a_fight_is_slow),
 		cmocka_unit_test(test_our_node_is_made_anew),
+		cmocka_unit_test(test_an_answer_of_ours_that_the_watch_has_overtaken),
+		cmocka_unit_test(test_our_patch_is_not_read_once_more),
+		cmocka_unit_test(test_our_node_stays_deleted),
+		cmocka_unit_test(test_a_problem_goes_when_the_api_answers),
 		cmocka_unit_test(test_heartbeats_are_nothing),
 		cmocka_unit_test(test_the_podcidr_of_a_new_node_is_asked_for),
 		cmocka_unit_test(test_a_node_that_goes_while_it_is_asked_for),
