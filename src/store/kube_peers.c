@@ -19,6 +19,7 @@
 #include "base/mem.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 
 /* Memory that runs out aborts, as in base/mem.h. */
@@ -26,6 +27,8 @@
 #include <uthash.h>
 
 #define IGNORED_QUIET_MS 10000
+#define CROWD            1000 /* hosts that may ask for a node at the same moment */
+#define CROWD_MS         200  /* for so many more to ask */
 
 struct kube_known {
 	UT_hash_handle hh;
@@ -86,13 +89,16 @@ static struct kube_known *add(struct kube *k, const char *name)
 	return known;
 }
 
-/* After a failure not before its wait is over. */
+/* After a failure not before its wait is over. Every host hears of a new node at the same
+ * time, and asks. */
 static void ask_soon(struct kube *k)
 {
+	const int64_t limit_ms = (int64_t)(peers_count(k->store.peers) / CROWD) * CROWD_MS;
+	const int64_t spread_ms = loop_jitter_ms(2 * limit_ms) - limit_ms;
 	const int64_t wait_ms = k->peers.not_before_ms - loop_now_ms();
 
 	if (!k->peers.call)
-		loop_timer_set_sooner(k->peers.timer, wait_ms > 0 ? wait_ms : 0);
+		loop_timer_set_sooner(k->peers.timer, wait_ms > spread_ms ? wait_ms : spread_ms);
 }
 
 static void set_asked(struct kube *k, struct kube_known *known, bool asked)
@@ -349,6 +355,16 @@ static void on_answer(const struct kube_outcome *outcome, void *userdata)
 	ask_next(k);
 }
 
+/* Not older than what the watch has told: a server has that at hand, and need not ask etcd. */
+static char *path_to_ask(const struct kube_known *known)
+{
+	char query[48] = "";
+
+	if (known->version)
+		(void)snprintf(query, sizeof(query), "?resourceVersion=%" PRIu64, known->version);
+	return kube_node_path(known->name, query);
+}
+
 static void ask_next(struct kube *k)
 {
 	struct kube_peers *p = &k->peers;
@@ -365,7 +381,7 @@ static void ask_next(struct kube *k)
 	}
 	(void)snprintf(p->asked, sizeof(p->asked), "%s", known->name);
 	p->asked_version = known->version;
-	path = kube_node_path(known->name, "");
+	path = path_to_ask(known);
 	p->call = kube_call_new(k->api, &(struct kube_request){
 						.method = "GET",
 						.path = path,

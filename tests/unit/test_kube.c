@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <stdio.h>
+#include <sys/param.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -675,10 +676,11 @@ static void test_an_answer_that_the_watch_has_overtaken(void **state)
 	set_up();
 	reach_watch(two, 2);
 	tell("ADDED", "n4", "n4", 20, "192.0.2.4");
-	call = expect("GET", "/n4");
+	call = expect("GET", "/n4?resourceVersion=20");
 	tell("MODIFIED", "n4", "n4", 22, "192.0.2.44");
 	give(call, whole("n4", "n4", 21, "10.5.4.0/24", "192.0.2.4"));
-	give(expect("GET", "/n4"), whole("n4", "n4", 22, "10.5.4.0/24", "192.0.2.44"));
+	give(expect("GET", "/n4?resourceVersion=22"),
+	     whole("n4", "n4", 22, "10.5.4.0/24", "192.0.2.44"));
 	assert_int_equal(peers_find(f.peers, "n4")->public_ip[IP_V4].b[3], 44);
 	assert_null(find("GET", "/n4"));
 	/* What is older without that is the truth: a backup was restored. */
@@ -687,6 +689,35 @@ static void test_an_answer_that_the_watch_has_overtaken(void **state)
 	assert_int_equal(peers_find(f.peers, "n5")->public_ip[IP_V4].b[3], 55);
 	pass_ms(1000);
 	assert_null(find("GET", "/n5"));
+	tear_down();
+}
+
+/* 5,000 hosts hear of a new node, and do not ask at once. */
+static void test_many_hosts_ask_one_after_the_other(void **state)
+{
+	int64_t took_ms[2] = {INT64_MAX, 0};
+
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	for (unsigned i = 0; i < 5000; i++) {
+		struct lease lease = {.subnet[IP_V4] = messages_net("10.9.9.0/24"),
+				      .public_ip[IP_V4] = messages_ip("192.0.2.99")};
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "m%u", i);
+		peers_put(f.peers, name, &lease);
+	}
+	for (unsigned i = 0; i < 20; i++) {
+		const int64_t begin_ms = false_now_ms;
+
+		tell("ADDED", "n4", "n4", 20 + 2 * i, "192.0.2.4");
+		refuse(expect("GET", "/n4"), 404, "404");
+		took_ms[0] = MIN(took_ms[0], false_now_ms - begin_ms);
+		took_ms[1] = MAX(took_ms[1], false_now_ms - begin_ms);
+	}
+	assert_in_range(took_ms[0], 0, 300);
+	assert_in_range(took_ms[1], 500, 1100);
 	tear_down();
 }
 
@@ -872,6 +903,7 @@ int main(void)
 		cmocka_unit_test(test_a_wiped_node_goes_whatever_is_told_of_it_after),
 		cmocka_unit_test(test_nodes_that_are_not_flannels_any_more_go_with_the_second_list),
 		cmocka_unit_test(test_an_answer_that_the_watch_has_overtaken),
+		cmocka_unit_test(test_many_hosts_ask_one_after_the_other),
 		cmocka_unit_test(test_pages),
 		cmocka_unit_test(test_a_list_that_expires),
 		cmocka_unit_test(test_the_watch_goes_on_where_it_ended),
