@@ -275,8 +275,7 @@ static void on_pod(const struct kube_outcome *outcome, void *userdata)
 	}
 	if (json_slice_find(outcome->body, "spec.nodeName", &value) == 0 && value.p)
 		own->name = json_slice_string(value);
-	if (!own->name || !*own->name || strpbrk(own->name, "/?#% ") ||
-	    strlen(own->name) >= KUBE_NAME_MAX) {
+	if (!own->name || !kube_name_is_good(own->name)) {
 		free(TAKE_PTR(own->name));
 		(void)snprintf(why, sizeof(why),
 			       "pod %.100s in namespace %.100s (POD_NAME, POD_NAMESPACE) has no "
