@@ -81,6 +81,9 @@ static void see(struct kube *k, struct kube_node *node)
 		log_info("Our node %s is there again", own->name);
 		own->not_before_ms = 0; /* it need not be looked for */
 	}
+	/* Nobody has taken from it what it never had. */
+	if (own->node.uid && !same_uid(node, &own->node))
+		own->asked++;
 	if (node->is_partial && same_uid(node, &own->node))
 		memcpy(node->pod_cidr, own->node.pod_cidr, sizeof(node->pod_cidr));
 	if (node->is_partial &&
@@ -337,6 +340,8 @@ static void publish(struct kube *k)
 	struct err err;
 	const int r = kube_publish_subnet(k, subnet, &err);
 
+	if (r == -EAGAIN && own->node.is_partial)
+		return; /* it is about to be read */
 	if (r < 0) {
 		set_own_problem(k, err.text);
 		own->looking = r == -EAGAIN;

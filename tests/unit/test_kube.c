@@ -454,6 +454,30 @@ static void test_our_node_is_made_anew(void **state)
 	tear_down();
 }
 
+/* Again and again, and each time it is new: nobody undoes what we write. */
+static void test_our_node_flaps(void **state)
+{
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	for (unsigned i = 0; i < 10; i++) {
+		const unsigned version = 20 + 10 * i;
+		struct kube_call *call;
+		char uid[8];
+
+		(void)snprintf(uid, sizeof(uid), "m%u", i);
+		tell("ADDED", "h1", uid, version, NULL);
+		assert_null(strstr(f.problem, "podCIDR")); /* it was not read yet */
+		give(expect("GET", "/h1"), whole("h1", uid, version, "10.5.1.0/24", NULL));
+		call = find("PATCH", "/h1/status");
+		assert_non_null(call);
+		give(call, whole("h1", uid, version + 1, "10.5.1.0/24", "192.0.2.1"));
+		tell("DELETED", "h1", uid, version + 2, "192.0.2.1");
+	}
+	assert_null(strstr(f.problem, "again and again"));
+	tear_down();
+}
+
 /* Of our node, too: what is wiped while our patch is answered is seen. */
 static void test_an_answer_of_ours_that_the_watch_has_overtaken(void **state)
 {
@@ -892,6 +916,7 @@ int main(void)
 		cmocka_unit_test(test_a_patch_that_fails_is_tried_again),
 		cmocka_unit_test(test_a_fight_is_slow),
 		cmocka_unit_test(test_our_node_is_made_anew),
+		cmocka_unit_test(test_our_node_flaps),
 		cmocka_unit_test(test_an_answer_of_ours_that_the_watch_has_overtaken),
 		cmocka_unit_test(test_our_patch_is_not_read_once_more),
 		cmocka_unit_test(test_our_node_stays_deleted),
