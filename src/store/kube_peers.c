@@ -205,19 +205,26 @@ static bool is_managed(const struct kube_node *node)
 	return value && !strcmp(value, "true");
 }
 
+/* What never changes while it is that node: but a backup may be from before it was given. */
+static bool is_same_node(const struct kube_known *known, const struct kube_node *node)
+{
+	return known->uid == digest_uid(node) &&
+	       (node->is_partial ||
+		!memcmp(known->pod_cidr, &node->pod_cidr[IP_V4], sizeof(known->pod_cidr)));
+}
+
 /* Whether it is the same as before, or older. */
 static bool is_no_news(struct kube *k, struct kube_known *known, const struct kube_node *node,
 		       bool listed)
 {
 	const uint64_t version = kube_version(node->resource_version);
-	const bool same = known->uid == digest_uid(node);
 
 	/* A list is as of one moment, which may be an earlier one than that of an answer; but
 	 * then the watch that follows it tells the rest. */
 	if (!listed && version && version < known->version)
 		return true;
 	known->version = version;
-	if (!same || known->digest != digest_node(node) || known->asked)
+	if (!is_same_node(known, node) || known->digest != digest_node(node) || known->asked)
 		return false;
 	/* One of flannel's without a podCIDR may have it by now. */
 	if (!known->stays)

@@ -450,6 +450,25 @@ static void test_an_answer_that_the_watch_has_overtaken(void **state)
 	tear_down();
 }
 
+/* A backup from before a podCIDR was assigned: the next one may be another. */
+static void test_a_podcidr_that_was_never_given(void **state)
+{
+	char text[2048];
+
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	refuse(expect("GET", "watch=true"), 0, "connection refused");
+	give(expect("GET", "limit=1"), "{\"metadata\":{\"resourceVersion\":\"9\"},\"items\":[]}");
+	(void)snprintf(text, sizeof(text), "%s,", items(two, 1));
+	(void)snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s",
+		       node_text("", "n3", "n3", 2, "10.5.33.0/24", "192.0.2.3"));
+	page("limit=500", 9, "", text);
+	assert_int_equal(peers_find(f.peers, "n3")->subnet[IP_V4].ip.b[2], 33);
+	assert_int_equal(peers_find(f.peers, "n2")->subnet[IP_V4].ip.b[2], 2);
+	tear_down();
+}
+
 /* 5,000 hosts hear of a new node, and do not ask at once. */
 static void test_many_hosts_ask_one_after_the_other(void **state)
 {
@@ -662,6 +681,7 @@ int main(void)
 		cmocka_unit_test(test_a_wiped_node_goes_whatever_is_told_of_it_after),
 		cmocka_unit_test(test_nodes_that_are_not_flannels_any_more_go_with_the_second_list),
 		cmocka_unit_test(test_an_answer_that_the_watch_has_overtaken),
+		cmocka_unit_test(test_a_podcidr_that_was_never_given),
 		cmocka_unit_test(test_many_hosts_ask_one_after_the_other),
 		cmocka_unit_test(test_pages),
 		cmocka_unit_test(test_a_list_that_expires),
