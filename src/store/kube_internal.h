@@ -69,6 +69,7 @@ struct kube_link {
 	bool own_listed;
 	bool has_garbage; /* the watch was unreadable, once */
 	char *cursor;     /* resourceVersion; NULL: none */
+	uint64_t newest;  /* heard of in any way: answers may be ahead of the watch */
 	char *next;       /* of the list, percent-encoded; NULL: from its beginning */
 	char *first;      /* the first page's resourceVersion */
 	int64_t live_since_ms, heard_ms;
@@ -186,6 +187,8 @@ void kube_link_alive(struct kube *k);
 /* The stream that is being read makes no sense, or says that it has ended: looked at when
  * the piece has been read. */
 void kube_link_fail_stream(struct kube_link *link, int code, const char *why);
+/* This resourceVersion was heard of. */
+void kube_link_note_version(struct kube_link *link, const char *version);
 /* "/api/v1/nodes?" and @query. Caller frees. */
 char *kube_link_path(const struct kube *k, const char *query);
 /* Percent-encoded. Caller frees. */

@@ -218,6 +218,7 @@ static bool take_answer(struct kube *k, const struct kube_outcome *outcome)
 		return false;
 	}
 	worked(&k->own);
+	kube_link_note_version(&k->link, node.resource_version);
 	if (!is_overtaken(&k->own, &node)) {
 		k->own.get_needed = false;
 		see(k, &node);

@@ -326,6 +326,7 @@ static void take_answer(struct kube *k, struct json_slice body)
 	if (kube_node_parse(body, &k->keys, &node, &err) < 0) {
 		kube_peers_complain(k, k->peers.asked, err.text);
 	} else if (node.name && !strcmp(node.name, k->peers.asked)) {
+		kube_link_note_version(&k->link, node.resource_version);
 		if (known->version != k->peers.asked_version &&
 		    kube_version(node.resource_version) < known->version) {
 			set_asked(k, known, true); /* the watch has been faster */

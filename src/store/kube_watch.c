@@ -59,6 +59,7 @@ static void on_node_event(struct kube *k, struct json_slice object, bool deleted
 		kube_list_take_unreadable(k, object, &err);
 		return;
 	}
+	kube_link_note_version(link, node.resource_version);
 	if (node.resource_version && *node.resource_version)
 		kube_link_set_text(&link->cursor, mem_strdup(node.resource_version));
 	if (node.name && kube_own_is(k, node.name)) {
@@ -93,6 +94,7 @@ static void on_event(struct json_slice event, void *userdata)
 		on_node_event(k, object, true);
 	} else if (json_slice_is(type, "BOOKMARK")) {
 		version = kube_link_string(object, "metadata.resourceVersion");
+		kube_link_note_version(&k->link, version);
 		if (version && *version)
 			kube_link_set_text(&k->link.cursor, version);
 		else

@@ -577,6 +577,25 @@ static void test_data_that_is_older_is_doubted(void **state)
 	tear_down();
 }
 
+/* Also when only an answer was newer. */
+static void test_data_that_is_older_than_an_answer_is_doubted(void **state)
+{
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	tell("MODIFIED", "h1", "u1", 11, NULL);
+	give(expect("PATCH", "/h1/status"), whole("h1", "u1", 20, "10.5.1.0/24", "192.0.2.1"));
+	refuse(expect("GET", "watch=true"), 0, "connection refused");
+	give(expect("GET", "limit=1"), "{\"metadata\":{\"resourceVersion\":\"15\"},\"items\":[]}");
+	page("limit=500", 15, "", items(two, 2));
+	(void)watch_begins();
+	/* And is what there is from then on. */
+	refuse(expect("GET", "watch=true"), 0, "connection refused");
+	give(expect("GET", "limit=1"), "{\"metadata\":{\"resourceVersion\":\"15\"},\"items\":[]}");
+	(void)watch_begins();
+	tear_down();
+}
+
 static void test_410_lists_again(void **state)
 {
 	(void)state;
@@ -687,6 +706,7 @@ int main(void)
 		cmocka_unit_test(test_a_list_that_expires),
 		cmocka_unit_test(test_the_watch_goes_on_where_it_ended),
 		cmocka_unit_test(test_data_that_is_older_is_doubted),
+		cmocka_unit_test(test_data_that_is_older_than_an_answer_is_doubted),
 		cmocka_unit_test(test_410_lists_again),
 		cmocka_unit_test(test_what_cannot_be_read_twice_is_listed),
 		cmocka_unit_test(test_a_silent_watch_is_noticed),

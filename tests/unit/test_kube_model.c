@@ -2,14 +2,14 @@
 /* test_kube_model.c - the Kubernetes store against a cluster in which anything happens at any time
  *
  * Nodes come, go, come back as others, get and lose annotations and podCIDRs, while answers are
- * late, the watch lags, ends, breaks or has lost its history, and calls fail. Then the
- * cluster is left alone, and in a while the store must be of its opinion, and keep still.
- * Each case is a seed, and the same each time but for the store's own jitter.
+ * late, the watch lags, ends, breaks or has lost its history, calls fail, and a backup is restored.
+ * Then the cluster is left alone, and in a while the store must be of its opinion, and keep still.
+ * Each case is a seed, and the same each time.
  */
 #include "kube_fake.h"
 
 #define NODES      8 /* the first one is ours */
-#define SEEDS      40
+#define SEEDS      60
 #define HISTORY    4096
 #define TEXT_MAX   1024
 #define ROUNDS     2000
@@ -46,10 +46,11 @@ static struct cluster {
 	struct reply reply[CALLS];
 	bool whole;   /* the watch tells whole nodes */
 	bool trouble; /* of every kind */
+	bool frozen;  /* nothing changes by itself */
 	bool asked;   /* the owner has, for a lease */
-} cluster;
+} cluster, backup;
 
-static uint64_t seed;
+static uint64_t seed; /* of the cluster and of the store's own jitter */
 
 static unsigned any(unsigned n)
 {
@@ -60,6 +61,16 @@ static unsigned any(unsigned n)
 static bool one_in(unsigned n)
 {
 	return any(n) == 0;
+}
+
+/* In the C library's place, for jitter. */
+ssize_t false_random(void *buf, size_t len, unsigned flags) __asm__("getrandom");
+ssize_t false_random(void *buf, size_t len, unsigned flags)
+{
+	(void)flags;
+	for (size_t i = 0; i < len; i++)
+		((uint8_t *)buf)[i] = (uint8_t)any(256);
+	return (ssize_t)len;
 }
 
 /* -- the cluster ----------------------------------------------------------------------- */
@@ -292,6 +303,41 @@ static bool is_right(void)
 	       own->condition == f.settings.set_network_unavailable && !*f.problem;
 }
 
+static bool has_watch(void)
+{
+	for (size_t i = 0; i < CALLS; i++)
+		if (calls[i].open && !calls[i].is_new && cluster.reply[i].begun)
+			return true;
+	return false;
+}
+
+/* All is as it was then. What would be written until that is noticed could not be told from
+ * what was, so nobody else does. */
+static void restore(void)
+{
+	memcpy(cluster.node, backup.node, sizeof(cluster.node));
+	cluster.version = backup.version;
+	cluster.compacted = backup.compacted;
+	cluster.n_history = backup.n_history;
+	cluster.frozen = true;
+	for (size_t i = 0; i < CALLS; i++)
+		if (calls[i].open) {
+			cluster.reply[i].begun = calls[i].is_new = false;
+			refuse(&calls[i], 0, "reset");
+		}
+}
+
+static void meddle(void)
+{
+	if (one_in(150))
+		backup = cluster;
+	if (!has_watch())
+		return;
+	cluster.frozen = false;
+	if (backup.version && cluster.version > backup.version + 12 && one_in(150))
+		restore();
+}
+
 static void go_on(void)
 {
 	serve();
@@ -309,12 +355,14 @@ static void run_seed(unsigned number)
 
 	seed = number;
 	memset(&cluster, 0, sizeof(cluster));
+	memset(&backup, 0, sizeof(backup));
 	cluster.trouble = true;
 	cluster.whole = one_in(4);
 	set_up();
 	f.settings.set_network_unavailable = one_in(2);
 	for (unsigned i = 0; i < ROUNDS; i++) {
-		if (one_in(12))
+		meddle();
+		if (!cluster.frozen && one_in(12))
 			change();
 		go_on();
 	}
