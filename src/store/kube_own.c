@@ -212,9 +212,13 @@ static bool take_answer(struct kube *k, const struct kube_outcome *outcome)
 		retry_later(k, outcome->why, outcome->wait_ms);
 		return false;
 	}
-	if (kube_node_parse(outcome->body, &k->keys, &node, &err) < 0 ||
-	    !kube_own_is(k, node.name)) {
-		retry_later(k, "what Kubernetes answers for our node makes no sense", 0);
+	if (kube_node_parse(outcome->body, &k->keys, &node, &err) < 0) {
+		retry_later(k, err.text, 0);
+		return false;
+	}
+	if (!kube_own_is(k, node.name)) {
+		kube_node_done(&node);
+		retry_later(k, "what Kubernetes answers for our node is not our node", 0);
 		return false;
 	}
 	worked(&k->own);

@@ -115,6 +115,10 @@ static void test_the_config_waits_for_our_node(void **state)
 	assert_int_equal(f.n_config, 0);
 	refuse(expect("GET", "/h1"), 0, "connection refused");
 	assert_string_equal(f.problem, "connection refused");
+	give(expect("GET", "/h1"), whole("h1", "u", 1, "10.5.1.0/240", NULL));
+	assert_string_equal(f.problem, "node h1: podCIDR \"10.5.1.0/240\" is not a subnet");
+	give(expect("GET", "/h1"), whole("h2", "u", 1, "10.5.2.0/24", NULL));
+	assert_non_null(strstr(f.problem, "is not our node"));
 	give(expect("GET", "/h1"),
 	     "{\"kind\":\"Node\",\"metadata\":{\"name\":\"h1\",\"uid\":\"u\","
 	     "\"annotations\":{\"" PREFIX "node-public-ip\":\"192.0.2.9\"}},\"spec\":{}}");
