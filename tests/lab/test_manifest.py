@@ -190,6 +190,17 @@ def test_alive_and_not_ready(cluster):
     wait_until(pod.is_ready, 10)
 
 
+def test_the_host_does_not_forward(cluster):
+    """/proc/sys is read-only in a container."""
+    kubelet = cluster.kubelets[0]
+    kubelet.host.ns.sysctl("net/ipv4/ip_forward", 0)
+    pod, = cluster.start(kubelet, wait=False)
+    wait_until(lambda: "sysctl -w net.ipv4.ip_forward=1" in pod.probe("readinessProbe")[1], 10)
+    assert pod.probe("readinessProbe")[0] == 503
+    kubelet.host.ns.sysctl("net/ipv4/ip_forward", 1)
+    wait_until(pod.is_ready, 10)
+
+
 def test_the_configmap_is_applied_again(cluster):
     kubelet = cluster.kubelets[0]
     pod, = cluster.start(kubelet)
