@@ -273,6 +273,39 @@ def nodes_of(cluster):
             for h in cluster.topo}
 
 
+def tables_of(host):
+    """Of nftables, but for iptables' own."""
+    found = {e["table"]["name"] for e in host.nft_json() if "table" in e}
+    return found - {"nat", "filter", "mangle", "raw"}
+
+
+def test_and_given_back(cluster):
+    """As docs/kubernetes.md has it: what stays is what flannel would have made, and no peer
+    filter, which nobody would tell of nodes that join later."""
+    h1, h2 = cluster.topo
+    originals_node(cluster, h1, h2)
+    originals_node(cluster, h2, h1)
+    nodes, overlays = nodes_of(cluster), cluster.topo.overlays()
+    ends = [host.pod() for host in cluster.topo]
+    pods = cluster.start()
+    wait_until(lambda: all(tables_of(h) == {"weft-flannel.1"} for h in cluster.topo))
+    args = cluster.objects["DaemonSet"]["spec"]["template"]["spec"]["containers"][0]["args"]
+    args.append("--peer-filter=false")
+    with traffic.Stream([ends]) as stream:
+        for old, kubelet in zip(pods, cluster.kubelets):
+            cluster.stop(old)
+            new, = cluster.start(kubelet)
+            cluster.stop(new)
+        stream.wait_flowing()
+    assert stream.report.lost == 0, stream.report
+    assert nodes_of(cluster) == nodes
+    for host in cluster.topo:
+        assert not tables_of(host)
+        after = host.overlay()
+        assert after["devices"] == overlays[host.name]["devices"]
+        assert set(after["routes"]) == set(overlays[host.name]["routes"])
+
+
 def test_flannels_place_is_taken(cluster):
     """Pods that were attached before talk on without one packet lost; what other nodes have
     read of these stays as it is."""

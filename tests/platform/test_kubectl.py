@@ -198,6 +198,15 @@ def test_applied_over_flannels(server, change, back):
     assert {key: value["metadata"]["uid"] for key, value in server.objects.items()} == uids
 
 
+def test_a_flag_of_ours_is_not_left_to_flannel(server):
+    """--peer-filter=false, which the way back begins with: flannel would not start with it."""
+    apply(server, manifest())
+    daemonset = server.objects["DaemonSet", "kube-flannel", "kube-flannel-ds"]
+    pod_of([daemonset])["containers"][0]["args"].append("--peer-filter=false")
+    apply(server, originals())
+    assert server.plain() == by_name(originals())
+
+
 def test_a_selector_stays_what_it_is(server):
     """Why docs/kubernetes.md tells not to apply the one kind over the other."""
     apply(server, with_selector(originals()))
