@@ -207,6 +207,15 @@ def test_a_flag_of_ours_is_not_left_to_flannel(server):
     assert server.plain() == by_name(originals())
 
 
+def test_what_was_created_is_not_known_to_apply(server):
+    """Why docs/kubernetes.md tells to delete such a DaemonSet."""
+    server.kubectl("create", "--validate=false", "-f", "-", input=as_text(originals()))
+    apply(server, manifest())
+    daemonset = server.objects["DaemonSet", "kube-flannel", "kube-flannel-ds"]
+    assert {c["name"] for c in pod_of([daemonset])["initContainers"]} == {
+        "install-cni", "install-cni-plugin"}
+
+
 def test_a_selector_stays_what_it_is(server):
     """Why docs/kubernetes.md tells not to apply the one kind over the other."""
     apply(server, with_selector(originals()))
