@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tarfile
 
 import pytest
@@ -99,6 +100,22 @@ def test_same_bytes(archive, tmp_path):
         os.utime(tmp_path / name, (1, 1))
     with open(archive, "rb") as f:
         assert build(tmp_path / "again.tar", tmp_path, 0o077) == f.read()
+
+
+@pytest.mark.parametrize("name, taken", [
+    ("registry.example/net/weft:1.0", True), ("registry:5000/weft:1", True),
+    ("localhost/a/b/weft:latest", True), ("weft:1", False), ("net/weft:1", False),
+    ("registry.example/weft", False), ("registry.example/Weft:1", False),
+    ("registry:5000/weft:", False),
+])
+def test_names_that_mean_one_image_to_all(tmp_path, name, taken):
+    """ctr takes weft:1 as it is, where the kubelet looks for docker.io/library/weft:1."""
+    done = subprocess.run(
+        [sys.executable, f"{image.ROOT}/deploy/image/build.py", "--name", name, "--build",
+         "/nowhere", "--output", tmp_path / "x.tar"], capture_output=True, text=True, check=False,
+        timeout=60)
+    assert done.returncode == 1
+    assert ("/nowhere/flanneld is not there" if taken else f"--name {name}:") in done.stderr
 
 
 # -- what is in it ---------------------------------------------------------------------
