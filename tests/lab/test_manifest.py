@@ -107,11 +107,12 @@ class Cluster:
                        f"{host.name}'s route to {other.name}")
 
     def close(self):
-        for pod in list(self.running):
-            pod.stop()
+        """What a sanitizer reports is an exit code, too."""
+        ends = [pod.stop() for pod in self.running]
         for kubelet in self.kubelets:
             kubelet.close()
             kubelet.machine.close()
+        assert not [log for code, log in ends if code != 0], ends
 
 
 @pytest.fixture
