@@ -543,6 +543,43 @@ static void test_token_file(void **state)
 	tear_down(&f);
 }
 
+/* The file may hold another certificate than the one that the kept connection was made with. */
+static void test_certificate_file(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	set_up(&f);
+	f.access.cert_file = mem_strdup("/nowhere"); /* not looked at without TLS */
+	f.access.key_file = mem_strdup("/nowhere");
+	open_api(&f);
+	ask(&f, (struct kube_request){.method = "GET"});
+	f.answers[1] = REFUSE;
+	f.answers[2] = HELLO;
+	ask(&f, (struct kube_request){.method = "GET"});
+	assert_why(&f, "");
+	assert_int_equal(f.n_asked, 3);
+	assert_int_equal(f.n_accepted, 2);
+	/* Once; and the next one does not find a connection that is refused. */
+	f.n_asked = 0;
+	f.answers[0] = REFUSE;
+	f.answers[1] = NULL;
+	ask(&f, (struct kube_request){.method = "GET"});
+	assert_why(&f, ": 401: it does not accept the client certificate");
+	assert_int_equal(f.n_asked, 2);
+	assert_int_equal(f.n_accepted, 3);
+	f.answers[0] = HELLO;
+	ask(&f, (struct kube_request){.method = "GET"});
+	assert_why(&f, "");
+	assert_int_equal(f.n_accepted, 4);
+	/* A watch's connection is new anyway. */
+	f.n_asked = 0;
+	f.answers[0] = REFUSE;
+	ask(&f, (struct kube_request){.own_connection = true});
+	assert_int_equal(f.n_asked, 1);
+	tear_down(&f);
+}
+
 static void test_static(void **state)
 {
 	struct fixture f;
@@ -828,6 +865,36 @@ static void test_ca_file(void **state)
 	(void)waitpid(pid, NULL, 0);
 }
 
+/* It may be renewed, or this host's clock be set: no reason not to start. */
+static void test_dates(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	assert_int_equal(
+		run_here("exec >log 2>&1; openssl req -new -newkey ec -pkeyopt "
+			 "ec_paramgen_curve:prime256v1 -nodes -keyout old.key -subj /CN=old -out "
+			 "old.csr && echo 01 >serial && : >index && printf "
+			 "'[ca]\\ndatabase=index\\nserial=serial\\nnew_certs_dir=.\\n"
+			 "default_md=sha256\\npolicy=p\\n[p]\\ncommonName=supplied\\n' >cnf && "
+			 "openssl ca -batch -config cnf -name ca -selfsign -keyfile old.key -in "
+			 "old.csr -out old.pem -notext -startdate 20200101000000Z -enddate "
+			 "20210101000000Z"),
+		0);
+	for (int ca = 0; ca < 2; ca++) {
+		set_up(&f);
+		set_url(&f, "https", 1);
+		if (ca) {
+			f.access.ca_file = mem_strdup(at("old.pem"));
+		} else {
+			f.access.cert_file = mem_strdup(at("old.pem"));
+			f.access.key_file = mem_strdup(at("old.key"));
+		}
+		open_api(&f);
+		tear_down(&f);
+	}
+}
+
 /* The server wants a certificate, which a program prints. */
 static void test_program_certificate(void **state)
 {
@@ -889,11 +956,13 @@ int main(void)
 		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_proxy),
 		cmocka_unit_test(test_token_file),
+		cmocka_unit_test(test_certificate_file),
 		cmocka_unit_test(test_static),
 		cmocka_unit_test(test_program),
 		cmocka_unit_test(test_program_expiry),
 		cmocka_unit_test(test_program_faults),
 		cmocka_unit_test(test_ca_file),
+		cmocka_unit_test(test_dates),
 		cmocka_unit_test(test_program_certificate),
 	};
 
