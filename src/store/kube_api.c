@@ -367,23 +367,11 @@ struct kube_call *kube_call_new(struct kube_api *api, const struct kube_request 
 
 /* ---- the API ---- */
 
-/* Without a scheme it is https when there is anything about TLS, as for client-go. */
-static char *full_url(const struct kube_access *access)
-{
-	const char *url = given(access->server) ? access->server : "";
-	const bool tls = given(access->ca_file) || given(access->ca_pem) ||
-			 given(access->cert_file) || given(access->cert_pem) || access->insecure;
-	const char *scheme = strstr(url, "://") ? "" : tls ? "https://" : "http://";
-	char *full = mem_alloc(strlen(scheme) + strlen(url) + 1, 1);
-
-	(void)stpcpy(stpcpy(full, scheme), url);
-	return full;
-}
-
 /* "https://rancher.example/k8s/clusters/c-1": the path comes before those of requests. */
 static int read_url(struct kube_api *api, struct err *err)
 {
-	char *url = full_url(&api->access), *path;
+	const char *text = api->access.server ? api->access.server : "";
+	char *url = kubeconfig_server_url(text, &api->access), *path;
 	const bool tls = !strncasecmp(url, "https:", 6);
 	size_t len;
 	int r;
