@@ -347,6 +347,7 @@ static void test_requests(void **state)
 	assert_header(&f, "GET /k8s/clusters/c-1/api/v1/nodes?limit=500 HTTP/1.1\r\nHost: 127");
 	assert_header(&f, "Accept: " KUBE_ACCEPT_PARTIAL "\r\n");
 	assert_header(&f, "User-Agent: weft/");
+	assert_header(&f, "\r\nAccept-Encoding: identity\r\n");
 	assert_header(&f, "Authorization: Bearer abc\r\n");
 	assert_null(strstr(f.asked, "Connection: close"));
 	ask(&f, (struct kube_request){.method = "PATCH",
@@ -490,6 +491,35 @@ static void test_proxy(void **state)
 	assert_string_equal(f.why + strlen(f.why) - strlen(": connection refused"),
 			    ": connection refused");
 	tear_down(&f);
+}
+
+/* The port that everybody knows is left out: some servers compare the whole text. */
+static void test_host(void **state)
+{
+	static const struct {
+		const char *url, *host;
+	} rows[] = {
+		{"http://api.example", "\r\nHost: api.example\r\n"},
+		{"http://[fd00::1]:80", "\r\nHost: [fd00::1]\r\n"},
+		{"http://api.example:443/a", "\r\nHost: api.example:443\r\n"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct fixture f;
+
+		set_up(&f);
+		f.answers[0] = OK "Content-Length: 0\r\n\r\n"; /* of the proxy */
+		f.answers[1] = HELLO;
+		f.access.proxy_url = mem_strdup(f.url);
+		free(f.access.server);
+		f.access.server = mem_strdup(rows[i].url);
+		open_api(&f);
+		ask(&f, (struct kube_request){.method = "GET"});
+		assert_why(&f, "");
+		assert_header(&f, rows[i].host);
+		tear_down(&f);
+	}
 }
 
 /* ---- tokens ---- */
@@ -955,6 +985,7 @@ int main(void)
 		cmocka_unit_test(test_away),
 		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_proxy),
+		cmocka_unit_test(test_host),
 		cmocka_unit_test(test_token_file),
 		cmocka_unit_test(test_certificate_file),
 		cmocka_unit_test(test_static),
