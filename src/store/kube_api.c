@@ -112,6 +112,9 @@ static const char *advice(const struct kube_api *api, const char *why)
 			    strstr(why, "no route to") != NULL ||
 			    strstr(why, ": no answer") != NULL;
 
+	if (strstr(why, "its certificate is made out to"))
+		return " (one of these has to be in the URL, or be the kubeconfig's "
+		       "tls-server-name)";
 	/* The proxy's failures name it. */
 	if ((!refused && !silent) || api->proxy.kind != PROXY_NONE)
 		return "";
@@ -216,7 +219,7 @@ static void on_done(const struct http_answer *answer, const char *why, void *use
 	}
 }
 
-/* Of the files, and of what a program has printed instead. */
+/* Of the kubeconfig, which comes first as for client-go, or what a program has printed. */
 static struct tls_files tls_of(const struct kube_api *api, const struct kube_credential *credential)
 {
 	const struct kube_access *access = &api->access;
@@ -231,7 +234,7 @@ static struct tls_files tls_of(const struct kube_api *api, const struct kube_cre
 		.insecure = access->insecure,
 	};
 
-	if (credential && credential->cert_pem) {
+	if (credential && credential->cert_pem && !given(files.cert) && !given(files.cert_pem)) {
 		files.cert_pem = credential->cert_pem;
 		files.key_pem = credential->key_pem;
 	}

@@ -433,7 +433,7 @@ static int check_root(struct kubeconfig_file *file, struct err *err)
 
 static int parse_document(struct kubeconfig_file *file, struct kube_access *access, struct err *err)
 {
-	const yaml_node_t *cluster, *user = NULL;
+	const yaml_node_t *cluster = NULL, *user = NULL;
 	int r = check_root(file, err);
 
 	if (!r)

@@ -881,7 +881,10 @@ static void test_ca_file(void **state)
 		f.access.tls_server_name = mem_strdup(right ? "api.example" : "other.example");
 		open_api(&f);
 		ask(&f, (struct kube_request){.path = "/nodes"});
-		assert_why(&f, right ? "" : "127.0.0.1, api.example, not to other.example");
+		assert_why(&f, right ? ""
+				     : "127.0.0.1, api.example, not to other.example (one of these "
+				       "has to be in the URL, or be the kubeconfig's "
+				       "tls-server-name)");
 		tear_down(&f);
 	}
 
@@ -952,6 +955,18 @@ static void test_program_certificate(void **state)
 	ask(&f, (struct kube_request){.path = "/nodes"});
 	assert_why(&f, "");
 	assert_string_equal(f.body, "hello");
+	tear_down(&f);
+
+	/* The kubeconfig's own comes first. */
+	set_up(&f);
+	set_url(&f, "https", port);
+	f.access.insecure = true;
+	f.access.cert_file = mem_strdup(at("other.pem"));
+	f.access.key_file = mem_strdup(at("other.key"));
+	set_program(&f, CREDENTIAL("\"clientCertificateData\":\"x\",\"clientKeyData\":\"x\""));
+	open_api(&f);
+	ask(&f, (struct kube_request){.path = "/nodes"});
+	assert_why(&f, "");
 	tear_down(&f);
 	(void)kill(pid, SIGKILL);
 	(void)waitpid(pid, NULL, 0);
