@@ -124,12 +124,12 @@ static void explain_401(const struct kube_refused *refused, struct err *err)
 
 static void explain_403(const struct kube_refused *refused, const char *message, struct err *err)
 {
-	const bool by_rbac = strstr(message, " cannot ") != NULL;
+	bool by_rbac; /* who knows better than we which right is missing */
 	char user[128] = "", name[256], word[WORD_MAX];
 	struct deed deed;
 
 	read_request(refused, &deed, name);
-	(void)read_rbac(message, &deed);
+	by_rbac = read_rbac(message, &deed);
 	if (quoted(message, "User \"", word))
 		(void)snprintf(user, sizeof(user), "%s", word);
 	if (!*deed.verb || !*deed.resource) {
