@@ -17,7 +17,7 @@
 
 #define WORD_MAX   64
 #define BRIEF_MAX  160
-#define WAIT_MAX_S 3600
+#define WAIT_MAX_S 120 /* what stands before the API may say an hour, and be back in a minute */
 
 /* What somebody may not do. */
 struct deed {
