@@ -219,7 +219,7 @@ static void on_done(const struct http_answer *answer, const char *why, void *use
 	}
 }
 
-/* Of the kubeconfig, which comes first as for client-go, or what a program has printed. */
+/* Of the kubeconfig, or what a program has printed. */
 static struct tls_files tls_of(const struct kube_api *api, const struct kube_credential *credential)
 {
 	const struct kube_access *access = &api->access;
@@ -234,7 +234,7 @@ static struct tls_files tls_of(const struct kube_api *api, const struct kube_cre
 		.insecure = access->insecure,
 	};
 
-	if (credential && credential->cert_pem && !given(files.cert) && !given(files.cert_pem)) {
+	if (credential && credential->cert_pem) {
 		files.cert_pem = credential->cert_pem;
 		files.key_pem = credential->key_pem;
 	}

@@ -764,6 +764,8 @@ static void test_program_faults(void **state)
 		 ": it prints a certificate without its key"},
 		{CREDENTIAL("\"token\":\"secret\",\"expirationTimestamp\":\"soon\""),
 		 ": its expirationTimestamp is no time: soon"},
+		{CREDENTIAL("\"clientCertificateData\":\"secret\",\"clientKeyData\":\"secret\""),
+		 ": the client certificate data: no certificate in it"},
 		{"exec sleep 10", ": the kubeconfig's credential program /tmp/"},
 	};
 
@@ -957,16 +959,17 @@ static void test_program_certificate(void **state)
 	assert_string_equal(f.body, "hello");
 	tear_down(&f);
 
-	/* The kubeconfig's own comes first. */
+	/* With one of the kubeconfig's own, nobody asks the program. */
 	set_up(&f);
 	set_url(&f, "https", port);
 	f.access.insecure = true;
 	f.access.cert_file = mem_strdup(at("other.pem"));
 	f.access.key_file = mem_strdup(at("other.key"));
-	set_program(&f, CREDENTIAL("\"clientCertificateData\":\"x\",\"clientKeyData\":\"x\""));
+	set_program(&f, CREDENTIAL("\"token\":\"t\""));
 	open_api(&f);
 	ask(&f, (struct kube_request){.path = "/nodes"});
 	assert_why(&f, "");
+	assert_int_equal(runs(), 0);
 	tear_down(&f);
 	(void)kill(pid, SIGKILL);
 	(void)waitpid(pid, NULL, 0);
