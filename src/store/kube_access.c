@@ -34,12 +34,12 @@ static void guard_credentials(struct kube_access *access)
 {
 	if (strncasecmp(access->server, "https:", 6) != 0) {
 		if (kube_access_forget_user(access))
-			log_warning("%s: the API server's URL is one without TLS: none of the "
+			log_warning("Kubernetes API (%s): its URL is one without TLS: none of the "
 				    "credentials go there",
 				    access->place);
 	} else if (access->insecure) {
-		log_warning("%s: insecure-skip-tls-verify is set: whoever answers in the API "
-			    "server's place is believed, and gets our credentials",
+		log_warning("Kubernetes API (%s): insecure-skip-tls-verify is set: whoever answers "
+			    "in its place is believed, and gets our credentials",
 			    access->place);
 	}
 }

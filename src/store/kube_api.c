@@ -414,7 +414,7 @@ static int check_files(const struct kube_api *api, struct err *err)
 
 	/* Nothing that a person gave wrongly: it may be renewed, or the clock be set. */
 	if (r == -EKEYEXPIRED || r == -EKEYREJECTED) {
-		log_warning("%s; going on", why.text);
+		log_warning("Kubernetes API: %s; going on", why.text);
 		return 0;
 	}
 	return r < 0 ? err_set(err, r, "%s", why.text) : 0;

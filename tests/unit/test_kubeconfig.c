@@ -521,7 +521,7 @@ static void test_find(void **state)
 		 "", "HTTP://a", "without TLS", false},
 		{FILE_OF("{server: 'http://a'}", "{}"), "", "http://a", "", false},
 		{CLUSTER("insecure-skip-tls-verify: true"), "", "https://10.0.0.1:6443",
-		 "(context c): insecure-skip-tls-verify is set", true},
+		 "(context c)): insecure-skip-tls-verify is set", true},
 	};
 	char path[] = "/tmp/weft-test-kubeconfig-XXXXXX", log[1024];
 	const int fd = mkostemp(path, O_CLOEXEC);
