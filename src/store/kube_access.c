@@ -2,17 +2,19 @@
 /* kube_access.c - Kubernetes store: which API server, and who we are there
  *
  * As client-go's BuildConfigFromFlags(): a kubeconfig when one is named, else what a pod is
- * given; --kube-api-url takes the place of the server in both, and alone means a server that
- * wants no credentials.
+ * given; --kube-api-url takes the place of the server in both (there, only in the first), and
+ * alone means a server that wants no credentials. As there, a server without TLS gets none.
  */
 #include "store/kube_internal.h"
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <strings.h>
 
 static int read_kubeconfig(const char *path, struct kube_access *ret_access, struct err *err)
 {
@@ -25,6 +27,21 @@ static int read_kubeconfig(const char *path, struct kube_access *ret_access, str
 	if (text)
 		explicit_bzero(text, len); /* tokens, keys */
 	return r < 0 ? err_wrap(err, r, "--kubeconfig-file") : 0;
+}
+
+/* Whoever reads along on the way, or stands in the server's place, would be us from then on. */
+static void guard_credentials(struct kube_access *access)
+{
+	if (strncasecmp(access->server, "https:", 6) != 0) {
+		if (kube_access_forget_user(access))
+			log_warning("Kubernetes API (%s): its URL is one without TLS: none of the "
+				    "credentials go there",
+				    access->place);
+	} else if (access->insecure) {
+		log_warning("Kubernetes API (%s): insecure-skip-tls-verify is set: whoever answers "
+			    "in its place is believed, and gets our credentials",
+			    access->place);
+	}
 }
 
 int kube_access_find(const struct kube_settings *settings, struct kube_access *ret_access,
@@ -47,7 +64,9 @@ int kube_access_find(const struct kube_settings *settings, struct kube_access *r
 	}
 	if (r == 0 && *url) {
 		free(ret_access->server);
-		ret_access->server = mem_strdup(url);
+		ret_access->server = kubeconfig_server_url(url, ret_access);
 	}
+	if (r == 0)
+		guard_credentials(ret_access);
 	return r;
 }
