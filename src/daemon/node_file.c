@@ -35,6 +35,14 @@ static bool is_written(const struct node *node, const char *text)
 	       !access(node->options->subnet_file, F_OK);
 }
 
+/* Pods are possible from now on. */
+static void tell_up(struct node *node)
+{
+	if (node->store->ops->up)
+		node->store->ops->up(node->store);
+	health_announce(node->health);
+}
+
 /* All that pods need is there, or has been tried. */
 static bool is_ready(const struct node *node)
 {
@@ -72,7 +80,7 @@ void node_file_write(void *userdata)
 	node->file_text = TAKE_PTR(text);
 	*node->file_problem = '\0';
 	health_good(node->health, HEALTH_FILE);
-	health_announce(node->health);
+	tell_up(node);
 }
 
 void node_file_write_when_ready(struct node *node)

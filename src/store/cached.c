@@ -525,6 +525,14 @@ static void cached_acquire(struct store *store, const struct store_request *requ
 	mark_dirty(c);
 }
 
+static void cached_up(struct store *store)
+{
+	struct cached *c = to_cached(store);
+
+	if (c->inner->ops->up)
+		c->inner->ops->up(c->inner);
+}
+
 static void cached_free(struct store *store)
 {
 	struct cached *c = to_cached(store);
@@ -553,6 +561,7 @@ static const struct store_ops cached_ops = {
 	.start = cached_start,
 	.find_own = cached_find_own,
 	.acquire = cached_acquire,
+	.up = cached_up,
 	.free = cached_free,
 };
 

@@ -126,6 +126,11 @@ static void kube_acquire(struct store *store, const struct store_request *reques
 	kube_link_want(k);
 }
 
+static void kube_up(struct store *store)
+{
+	kube_own_up(to_kube(store));
+}
+
 static void kube_free(struct store *store)
 {
 	struct kube *k = to_kube(store);
@@ -146,6 +151,7 @@ static const struct store_ops kube_ops = {
 	.start = kube_start,
 	.find_own = kube_find_own,
 	.acquire = kube_acquire,
+	.up = kube_up,
 	.free = kube_free,
 };
 

@@ -103,6 +103,7 @@ struct kube_own {
 	char *name; /* NULL: to be asked for */
 	bool begun;
 	bool wanted; /* a lease was asked for */
+	bool up;     /* pods may run here: the condition may say so */
 	struct claim claim;
 	struct kube_node node; /* as last seen; no name: not yet */
 	bool absent;           /* it is not there, and that was said */
@@ -244,12 +245,13 @@ void kube_own_init(struct kube *k);
 void kube_own_start(struct kube *k);
 /* What the host asks for is new. */
 void kube_own_want(struct kube *k, const struct store_request *request);
+void kube_own_up(struct kube *k);
 bool kube_own_find(const struct kube *k, struct lease *ret_own);
 bool kube_own_is(const struct kube *k, const char *name);
 /* Our node as a list or the watch tells of it. Its strings are taken over. */
 void kube_own_take(struct kube *k, struct kube_node *node);
-/* A list is complete, and our node is not in it. */
-void kube_own_missing(struct kube *k);
+/* A list is complete, and our node is not in it, or is perhaps not the one that we know. */
+void kube_own_doubt(struct kube *k);
 void kube_own_deleted(struct kube *k, const struct kube_node *node);
 /* Does the next thing that brings our node to what it should be. */
 void kube_own_step(struct kube *k);

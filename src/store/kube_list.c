@@ -91,8 +91,9 @@ static void end_list(struct kube *k)
 	kube_link_set_text(&link->next, NULL);
 	link->listed = true;
 	link->again = link->suspect = link->doubt = false;
-	if (!link->own_listed)
-		kube_own_missing(k);
+	/* In another history a version that we know may be another node. */
+	if (back || !link->own_listed)
+		kube_own_doubt(k);
 }
 
 /* One page is. */

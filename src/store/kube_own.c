@@ -9,7 +9,7 @@
  *	node not known, or not  -> read it (the watch tells metadata only: neither podCIDR nor
  *	all that matters of it     conditions)
  *	podCIDR, and it fits    -> our lease; told at once, it needs nobody's consent
- *	node says otherwise     -> patch it
+ *	node says otherwise     -> patch it; the condition not before pods may run
  *
  * Of two tellings the one with the higher resourceVersion counts. A node that is not there is
  * waited for, and its lease stays ours: pods have addresses of it. A node that is made anew
@@ -144,7 +144,7 @@ static void on_absent(struct kube *k)
 	loop_timer_set(own->timer, wait_ms);
 }
 
-void kube_own_missing(struct kube *k)
+void kube_own_doubt(struct kube *k)
 {
 	if (!k->own.name || k->own.absent)
 		return;
@@ -356,8 +356,8 @@ static void publish(struct kube *k)
 	}
 	lease = kube_publish_lease(k, subnet);
 	tell(k, &lease);
-	patch = kube_node_patch(&own->node, &k->keys, &lease, k->settings->set_network_unavailable,
-				time(NULL));
+	patch = kube_node_patch(&own->node, &k->keys, &lease,
+				own->up && k->settings->set_network_unavailable, time(NULL));
 	lease_done(&lease);
 	if (own->call)
 		return; /* the owner has asked for more */
@@ -412,6 +412,15 @@ void kube_own_want(struct kube *k, const struct store_request *request)
 {
 	claim_set(&k->own.claim, request);
 	k->own.wanted = true;
+	k->own.asked++;
+	kube_own_step(k);
+}
+
+void kube_own_up(struct kube *k)
+{
+	if (k->own.up)
+		return;
+	k->own.up = true;
 	k->own.asked++;
 	kube_own_step(k);
 }

@@ -60,6 +60,9 @@ struct store_ops {
 	/* Acquires a lease and keeps it: renewed, published anew on later calls (the
 	 * subnet stays), acquired anew when lost. `own` follows, then the peers. */
 	void (*acquire)(struct store *store, const struct store_request *request);
+	/* Pods may run here: what waits for that is published. Again: nothing. NULL: nothing
+	 * waits. */
+	void (*up)(struct store *store);
 	void (*free)(struct store *store);
 };
 

@@ -41,7 +41,7 @@
 
 static struct inner {
 	struct store store; /* first */
-	size_t n_starts, n_acquires, n_frees;
+	size_t n_starts, n_acquires, n_ups, n_frees;
 	struct claim claim;
 	const char *find; /* public IP whose record it has; NULL: none */
 	const char *start_problem;
@@ -86,8 +86,14 @@ static void inner_free(struct store *store)
 	claim_done(&inner.claim);
 }
 
-static const struct store_ops inner_ops = {"inner",        inner_describe, inner_start,
-					   inner_find_own, inner_acquire,  inner_free};
+static void inner_up(struct store *store)
+{
+	(void)store;
+	inner.n_ups++;
+}
+
+static const struct store_ops inner_ops = {
+	"inner", inner_describe, inner_start, inner_find_own, inner_acquire, inner_up, inner_free};
 
 static struct store *inner_new(struct loop *loop, struct peers *peers,
 			       const struct store_events *events, void *arg)
@@ -251,6 +257,7 @@ static void on_synced(void *userdata)
 	(void)userdata;
 	(void)snprintf(count, sizeof(count), "%zu", peers_count(owner.peers));
 	tell("synced", count);
+	owner.store->ops->up(owner.store);
 }
 
 static void on_state(const char *problem, void *userdata)
@@ -431,6 +438,7 @@ static void test_not_saved_before_synced(void **state)
 	inner_config(CONFIG);
 	inner_own("10.5.1.0-24");
 	put_peer(owner.peers, 2);
+	assert_int_equal(inner.n_ups, 1);
 	stop();
 	assert_false(has_file());
 }

@@ -251,6 +251,7 @@ static void test_our_patch_is_not_read_once_more(void **state)
 	f.settings.set_network_unavailable = true;
 	give(expect("GET", "/h1"), whole("h1", "u1", 1, "10.5.1.0/24", NULL));
 	want();
+	f.store->ops->up(f.store);
 	page("limit=500", 10, "", items(two, 2));
 	(void)watch_begins();
 	call = expect("PATCH", "/h1/status");
@@ -265,6 +266,32 @@ static void test_our_patch_is_not_read_once_more(void **state)
 		   "\"message\":\"Flannel is running on this node\"}]}}");
 	pass_ms(5000);
 	assert_null(find("GET", "/h1"));
+	tear_down();
+}
+
+/* Schedulers take the condition's word that pods may come. */
+static void test_the_condition_waits_for_the_data_path(void **state)
+{
+	struct kube_call *call;
+
+	(void)state;
+	set_up();
+	f.settings.set_network_unavailable = true;
+	give(expect("GET", "/h1"), whole("h1", "u1", 1, "10.5.1.0/24", NULL));
+	want();
+	page("limit=500", 10, "", items(two, 2));
+	(void)watch_begins();
+	call = expect("PATCH", "/h1/status");
+	assert_null(strstr(call->body, "NetworkUnavailable"));
+	give(call, whole("h1", "u1", 11, "10.5.1.0/24", "192.0.2.1"));
+	pass_ms(5000);
+	assert_null(find("PATCH", "/h1"));
+	f.store->ops->up(f.store);
+	call = expect("PATCH", "/h1/status");
+	assert_non_null(strstr(call->body, "\"FlannelIsUp\""));
+	assert_null(strstr(call->body, "public-ip"));
+	refuse(call, 0, "reset");
+	f.store->ops->up(f.store);
 	tear_down();
 }
 
@@ -695,6 +722,7 @@ int main(void)
 		cmocka_unit_test(test_our_node_flaps),
 		cmocka_unit_test(test_an_answer_of_ours_that_the_watch_has_overtaken),
 		cmocka_unit_test(test_our_patch_is_not_read_once_more),
+		cmocka_unit_test(test_the_condition_waits_for_the_data_path),
 		cmocka_unit_test(test_our_node_stays_deleted),
 		cmocka_unit_test(test_a_problem_goes_when_the_api_answers),
 		cmocka_unit_test(test_heartbeats_are_nothing),

@@ -346,6 +346,8 @@ static void go_on(void)
 		cluster.asked = true;
 		want();
 	}
+	if (f.n_synced)
+		f.store->ops->up(f.store);
 }
 
 static void run_seed(unsigned number)
