@@ -21,11 +21,12 @@ import time
 import cni_figures
 import etcd_figures
 import figures
+import kube_figures
 import rules_figures
 import world
 
 FIGURES = {**figures.FIGURES, **etcd_figures.FIGURES, **rules_figures.FIGURES,
-           **cni_figures.FIGURES}
+           **cni_figures.FIGURES, **kube_figures.FIGURES}
 
 COLUMNS = "%-48s %-28s %-20s %-8s %s"
 

@@ -9,10 +9,14 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
 import rtnl
+
+# The lab's servers and certificates are used here, too: `from lib import ...`.
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "tests/lab"))
 
 CLONE_NEWNET = 0x40000000
 PREFIX = "weft-bench-%d" % os.getpid()
@@ -69,10 +73,12 @@ class Namespace:
 
     def delete(self):
         """What stands on flannel.1 goes at once, not when the kernel gets to it: the hash
-        of IPv4 nexthops is one for all namespaces, and long chains slow down the others."""
+        of IPv4 nexthops is one for all namespaces, and long chains slow down the others. So
+        does the uplink: the switch has its other end."""
         Namespace.made.remove(self)
-        subprocess.run(["ip", "-n", self.name, "link", "del", "flannel.1"], check=False,
-                       capture_output=True)
+        for device in ("flannel.1", "eth0"):
+            subprocess.run(["ip", "-n", self.name, "link", "del", device], check=False,
+                           capture_output=True)
         run("ip", "netns", "del", self.name)
 
 
