@@ -6,7 +6,7 @@ Prints one line per figure with its goal and verdict, and what stands beside it:
 floor of this machine or another way to the same end, taken in the same run. Exit code
 1 when a goal is missed; "noise" where the floor itself was beyond it. Needs root (or
 `unshare -Urnm`) and iproute2; iperf3 for `tcp`, iptables and nft for `rules-...`, the plugins
-of the CNI project for `cni-...`.
+of the CNI project for `cni-...`, curl for `kube-...`.
 """
 import argparse
 import json
