@@ -50,6 +50,7 @@ def cold_once(bench, server, peers):
     busy = server.cpu_s() - busy
     world.check_complete(host, peers)
     _, cpu_ns = daemon.activity()
+    waited = daemon.waited_s()
     pages = server.pages(mark)
     daemon.stop()
     host.delete()
@@ -59,7 +60,7 @@ def cold_once(bench, server, peers):
     fetched = server.pages(mark)
     return {"ready": daemon.ready_ns / 1e9, "cpu": cpu_ns / 1e9, "peak_kb": daemon.memory_peak_kb,
             "list": span(pages), "pages": len(pages), "bytes": sum(p.sent for p in pages),
-            "server_cpu": busy, "curl": curl_s, "curl_cpu": curl_cpu_s,
+            "waited": waited, "server_cpu": busy, "curl": curl_s, "curl_cpu": curl_cpu_s,
             "curl_list": span(fetched), "curl_server_cpu": curl_busy}
 
 
@@ -71,13 +72,14 @@ def cold_results(n_peers, rounds):
     listed, fetched = median(column["list"]), median(column["curl_list"])
     data = {"unit": "s", "peers": n_peers, **column}
     name = "Kubernetes, {:,} nodes: start to all routes".format(n_peers)
-    busy = median(column["server_cpu"]) / ready
+    waited, busy = median(column["waited"]), median(column["server_cpu"]) / ready
     yield result(
         name, "%.3f s" % ready, "< %g s" % seconds_max, ready < seconds_max,
-        "%.1f MB in %d pages: %.3f s, curl %.3f s (whole %.3f); the server's own CPU time %.2f s%s"
+        "%.1f MB in %d pages: %.3f s, curl %.3f s (whole %.3f); waited %.2f s for a CPU; the "
+        "server's own CPU time %.2f s%s"
         % (rounds[0]["bytes"] / 1e6, rounds[0]["pages"], listed, fetched, median(column["curl"]),
-           median(column["server_cpu"]), ": it is the bottleneck" if busy > 0.7 else ""),
-        original[0], data, noisy=fetched >= seconds_max)
+           waited, median(column["server_cpu"]), ": it is the bottleneck" if busy > 0.7 else ""),
+        original[0], data, noisy=fetched >= seconds_max or ready - waited < seconds_max)
     yield result(name + ": CPU", "%.3f s" % cpu, "< %g s" % cpu_max, cpu < cpu_max,
                  "curl %.3f s" % median(column["curl_cpu"]), original[1],
                  {"unit": "s", "each": column["cpu"], "curl": column["curl_cpu"]})
@@ -100,7 +102,7 @@ START_GOAL_MS, START_GOAL_KB = 40, 9 << 10
 
 def kube_start(bench):
     rounds = bench.rounds(20, 5)
-    fresh, again, requests, memory = [], [], [], {}
+    fresh, again, waited, requests, memory = [], [], [], [], {}
     floor = ms(figures.loader_floor(bench, rounds))
     with cluster(bench, 2) as (switch, server):
         for i in range(rounds):
@@ -109,6 +111,7 @@ def kube_start(bench):
                 mark = server.api.mark()
                 daemon = server.daemon(bench, host, name)
                 into.append(ms(daemon.ready_ns))
+                waited.append(daemon.waited_s() * 1000)
                 world.check_complete(host, [world.Peer(0), world.Peer(1)])
                 if i == 0:
                     memory = figures.settled_memory(daemon)
@@ -120,9 +123,11 @@ def kube_start(bench):
         yield result(
             "start to READY=1, Kubernetes, 3 nodes, %s" % what, "%.1f ms" % data["p50"],
             "< %d ms" % START_GOAL_MS, data["p50"] < START_GOAL_MS,
-            "floor %.1f ms: flanneld --version; p99 %.1f ms; %d requests"
-            % (floor, data["p99"], median(requests)),
-            "1.19 s", {**data, "unit": "ms", "floor": floor, "requests": requests})
+            "floor %.1f ms: flanneld --version; p99 %.1f ms; waited %.1f ms for a CPU; %d requests"
+            % (floor, data["p99"], median(waited), median(requests)),
+            "1.19 s", {**data, "unit": "ms", "floor": floor, "waited": waited,
+                       "requests": requests},
+            noisy=data["p50"] - median(waited) < START_GOAL_MS)
     yield result("memory, Kubernetes, 3 nodes", "RSS %.1f MB" % (memory["Rss"] / 1024),
                  "< %d MB" % (START_GOAL_KB >> 10), memory["Rss"] < START_GOAL_KB,
                  "PSS %.1f, peak %.1f MB" % (memory["Pss"] / 1024, memory["VmHWM"] / 1024),
@@ -185,7 +190,8 @@ def kube_heartbeats(bench):
                            "requests": requests})
     yield result(name + ": memory", "%+d kB in %d rounds" % (growth, rounds), "no growth",
                  growth < NO_GROWTH_KB,
-                 "RSS %.1f MB after one more before, %.1f MB after all" % (memory[0] / 1024, memory[-1] / 1024),
+                 "RSS %.1f MB after one round before, %.1f MB after all"
+                 % (memory[0] / 1024, memory[-1] / 1024),
                  "263 MB", {"unit": "kB", "each": memory})
 
 

@@ -311,6 +311,11 @@ class Daemon:
             cpu_ns += int(open(base + "schedstat", encoding="utf-8").read().split()[0])
         return switches, cpu_ns
 
+    def waited_s(self):
+        """How long it could have run and had no CPU: others are at work on the machine."""
+        with open("/proc/%d/schedstat" % self.pid, encoding="ascii") as f:
+            return int(f.read().split()[1]) / 1e9
+
     def stop(self, sig=signal.SIGTERM):
         if self not in Daemon.running:
             return
