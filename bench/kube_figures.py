@@ -205,7 +205,10 @@ def annotate_rounds(control, nodes, sock, seen):
     """ms to the news, and to the answer, for each of @nodes."""
     took, answered = [], []
     for i in nodes:
-        came, answer = put_once(control, kube.annotate(i), sock, seen(i))
+        try:
+            came, answer = put_once(control, kube.annotate(i), sock, seen(i))
+        except world.Failure as why:
+            raise world.Failure("node-%05d annotated: %s" % (i, why)) from None
         took.append(ms(came))
         answered.append(ms(answer))
         time.sleep(0.002)  # news are apart
