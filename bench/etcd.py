@@ -9,18 +9,14 @@ import base64
 import contextlib
 import json
 import os
-import pathlib
 import select
 import signal
 import socket
 import subprocess
-import sys
 import time
 
 import world
-
-sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "tests/lab"))
-from lib import certs  # noqa: E402, of the lab
+from lib import certs
 
 PREFIX = "/coreos.com/network"
 SUBNETS = PREFIX + "/subnets/"

@@ -377,11 +377,11 @@ def cold_50000(bench):
 
 
 def settled_memory(daemon):
-    """Once it has not moved for a second."""
+    """Once it has not moved for a second; its PSS moves with what others do."""
     same, before = 0, None
     while same < 4:
         now = daemon.memory_kb()
-        same = same + 1 if now == before else 0
+        same = same + 1 if before and now["Rss"] == before["Rss"] else 0
         before = now
         time.sleep(0.25)
     return before

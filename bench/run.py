@@ -6,7 +6,7 @@ Prints one line per figure with its goal and verdict, and what stands beside it:
 floor of this machine or another way to the same end, taken in the same run. Exit code
 1 when a goal is missed; "noise" where the floor itself was beyond it. Needs root (or
 `unshare -Urnm`) and iproute2; iperf3 for `tcp`, iptables and nft for `rules-...`, the plugins
-of the CNI project for `cni-...`.
+of the CNI project for `cni-...`, curl for `kube-...`.
 """
 import argparse
 import json
@@ -21,11 +21,12 @@ import time
 import cni_figures
 import etcd_figures
 import figures
+import kube_figures
 import rules_figures
 import world
 
 FIGURES = {**figures.FIGURES, **etcd_figures.FIGURES, **rules_figures.FIGURES,
-           **cni_figures.FIGURES}
+           **cni_figures.FIGURES, **kube_figures.FIGURES}
 
 COLUMNS = "%-48s %-28s %-20s %-8s %s"
 

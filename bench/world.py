@@ -9,10 +9,14 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
 import rtnl
+
+# The lab's servers and certificates are used here, too: `from lib import ...`.
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "tests/lab"))
 
 CLONE_NEWNET = 0x40000000
 PREFIX = "weft-bench-%d" % os.getpid()
@@ -69,10 +73,12 @@ class Namespace:
 
     def delete(self):
         """What stands on flannel.1 goes at once, not when the kernel gets to it: the hash
-        of IPv4 nexthops is one for all namespaces, and long chains slow down the others."""
+        of IPv4 nexthops is one for all namespaces, and long chains slow down the others. So
+        does the uplink: the switch has its other end."""
         Namespace.made.remove(self)
-        subprocess.run(["ip", "-n", self.name, "link", "del", "flannel.1"], check=False,
-                       capture_output=True)
+        for device in ("flannel.1", "eth0"):
+            subprocess.run(["ip", "-n", self.name, "link", "del", device], check=False,
+                           capture_output=True)
         run("ip", "netns", "del", self.name)
 
 
@@ -304,6 +310,11 @@ class Daemon:
                     switches += int(line.split()[1])
             cpu_ns += int(open(base + "schedstat", encoding="utf-8").read().split()[0])
         return switches, cpu_ns
+
+    def waited_s(self):
+        """How long it could have run and had no CPU: others are at work on the machine."""
+        with open("/proc/%d/schedstat" % self.pid, encoding="ascii") as f:
+            return int(f.read().split()[1]) / 1e9
 
     def stop(self, sig=signal.SIGTERM):
         if self not in Daemon.running:
