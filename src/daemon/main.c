@@ -152,6 +152,9 @@ int main(int argc, char **argv, char **envp)
 	int code;
 
 	(void)signal(SIGPIPE, SIG_IGN);
+	/* libnftables takes 2 MB for each command. glibc would learn from the first one that
+	 * blocks of that size belong on the heap, and keep them. */
+	(void)mallopt(M_MMAP_THRESHOLD, 128 << 10);
 	if (options_parse(argc, argv, envp, &options, &err)) {
 		(void)fprintf(stderr, "flanneld: %s\nTry 'flanneld --help'.\n", err.text);
 		return EXIT_USAGE;
