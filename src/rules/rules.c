@@ -212,6 +212,13 @@ static void log_applied(struct rules *r, const struct keeper *k)
 	rules_log_removal(r, "our rules from", where);
 }
 
+/* Not after what others add. */
+static void look_now(struct rules *r)
+{
+	r->look_is_urgent = true;
+	loop_timer_set(r->look_timer, 0);
+}
+
 static void on_checked(enum iptables_outcome outcome, const char *text, void *userdata)
 {
 	struct keeper *k = userdata;
@@ -242,7 +249,7 @@ static void on_checked(enum iptables_outcome outcome, const char *text, void *us
 	k->done = r->ended = true;
 	(void)snprintf(k->problem, sizeof(k->problem), "%.400s",
 		       outcome == IPTABLES_FAILED ? text : "");
-	loop_timer_set(r->look_timer, 0);
+	look_now(r);
 }
 
 void rules_start_keeper(struct rules *r, struct keeper *k, const struct policy *policy)
@@ -301,7 +308,7 @@ static void on_version(enum iptables_outcome outcome, const char *text, void *us
 	iptables_version_free(r->asking); /* with the text */
 	r->asking = NULL;
 	if (outcome != IPTABLES_FAILED)
-		loop_timer_set(r->look_timer, 0);
+		look_now(r);
 }
 
 static void ask_version(struct rules *r)
