@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static int read_kubeconfig(const char *path, struct kube_access *ret_access, struct err *err)
@@ -27,6 +28,20 @@ static int read_kubeconfig(const char *path, struct kube_access *ret_access, str
 	return r < 0 ? err_wrap(err, r, "--kubeconfig-file") : 0;
 }
 
+/* Failures are to name the flag; who we are there is still said by the other. */
+static void override_server(const char *url, struct kube_access *access)
+{
+	static const char flag[] = "--kube-api-url";
+	_cleanup_free_ char *place = access->place;
+	const bool alone = !place;
+	const size_t size = sizeof(flag) + strlen(", ") + (alone ? 0 : strlen(place));
+
+	free(access->server);
+	access->server = mem_strdup(url);
+	access->place = mem_alloc(size, 1);
+	(void)snprintf(access->place, size, "%s%s%s", flag, alone ? "" : ", ", alone ? "" : place);
+}
+
 int kube_access_find(const struct kube_settings *settings, struct kube_access *ret_access,
 		     struct err *err)
 {
@@ -39,15 +54,13 @@ int kube_access_find(const struct kube_settings *settings, struct kube_access *r
 	} else {
 		r = kubeconfig_in_cluster(getenv, KUBE_SERVICE_ACCOUNT_DIR, ret_access, &why);
 		if (r == -ENOENT && *url) {
-			*ret_access = (struct kube_access){.place = mem_strdup("--kube-api-url")};
+			*ret_access = (struct kube_access){.place = NULL};
 			r = 0;
 		}
 		if (r < 0)
 			return err_set(err, r, "%s", why.text);
 	}
-	if (r == 0 && *url) {
-		free(ret_access->server);
-		ret_access->server = mem_strdup(url);
-	}
+	if (r == 0 && *url)
+		override_server(url, ret_access);
 	return r;
 }
