@@ -181,11 +181,12 @@ static struct kube_call *call_own(struct kube *k, const char *path, const char *
 /* What a GET and a PATCH answer: our node, whole. False: it is not, which was said. */
 static bool take_answer(struct kube *k, const struct kube_outcome *outcome)
 {
+	char why[ERR_TEXT_MAX];
 	struct kube_node node;
 	struct err err;
 
 	k->own.call = NULL;
-	if (outcome->http_status == 404) {
+	if (outcome->absent) {
 		on_absent(k);
 		return false;
 	}
@@ -195,7 +196,11 @@ static bool take_answer(struct kube *k, const struct kube_outcome *outcome)
 	}
 	if (kube_node_parse(outcome->body, &k->keys, &node, &err) < 0 ||
 	    !kube_own_is(k, node.name)) {
-		retry_later(k, "what Kubernetes answers for our node makes no sense", 0);
+		(void)snprintf(why, sizeof(why),
+			       "%.200s: what it answers for our node is no Node: is that a "
+			       "Kubernetes API?",
+			       kube_api_describe(k->api));
+		retry_later(k, why, 0);
 		return false;
 	}
 	worked(&k->own);

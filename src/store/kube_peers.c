@@ -317,7 +317,7 @@ static void on_answer(const struct kube_outcome *outcome, void *userdata)
 	struct kube_known *known = find(k, p->asked);
 
 	p->call = NULL;
-	if (outcome->http_status == 404) {
+	if (outcome->absent) {
 		/* The watch will say so, too, or has said it out of order. */
 		if (known)
 			forget(k, known);

@@ -195,8 +195,10 @@ static void give(struct kube_call *call, const char *body)
 
 static void refuse(struct kube_call *call, int code, const char *why)
 {
-	answer(call,
-	       &(struct kube_outcome){.http_status = code, .why = why, .expired = code == 410});
+	answer(call, &(struct kube_outcome){.http_status = code,
+					    .why = why,
+					    .absent = code == 404,
+					    .expired = code == 410});
 }
 
 static void feed(struct kube_call *call, const char *text)
@@ -527,6 +529,24 @@ static void test_a_node_that_goes_while_it_is_asked_for(void **state)
 	tear_down();
 }
 
+/* A load balancer's, say. */
+static void test_a_404_that_is_not_of_the_api(void **state)
+{
+	const struct kube_outcome not_found = {.http_status = 404, .why = "404 page not found"};
+
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	tell("MODIFIED", "n2", "n2-anew", 20, "192.0.2.2");
+	answer(expect("GET", "/n2"), &not_found);
+	assert_string_equal(f.problem, "404 page not found");
+	pass_ms(3000);
+	assert_int_equal(f.n_removed, 0);
+	give(expect("GET", "/n2"), whole("n2", "n2-anew", 20, "10.5.2.0/24", "192.0.2.2"));
+	assert_string_equal(f.problem, "");
+	tear_down();
+}
+
 static void test_a_peer_goes_in_a_moment_or_comes_back(void **state)
 {
 	(void)state;
@@ -718,6 +738,7 @@ int main(void)
 		cmocka_unit_test(test_heartbeats_are_nothing),
 		cmocka_unit_test(test_the_podcidr_of_a_new_node_is_asked_for),
 		cmocka_unit_test(test_a_node_that_goes_while_it_is_asked_for),
+		cmocka_unit_test(test_a_404_that_is_not_of_the_api),
 		cmocka_unit_test(test_a_peer_goes_in_a_moment_or_comes_back),
 		cmocka_unit_test(test_pages),
 		cmocka_unit_test(test_a_list_that_expires),
