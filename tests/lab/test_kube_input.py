@@ -9,9 +9,7 @@ What only a person can change ends flanneld with exit code 1 and one line; what 
 by itself is waited for, and is in the log and in /readyz.
 """
 
-import os
 import re
-import shutil
 
 import pytest
 
@@ -45,13 +43,8 @@ def kube(shared):
     yield kube
     kube.end_faults()
     kube.set_rules(FLANNEL_RULES)
-    if h1.process is not None:
-        h1.kill_flanneld()
-    h1.ip("link del flannel.1", "link del flannel-v6.1", "addr del fd00:64::11/64 dev eth0",
-          force=True)
-    shutil.rmtree(h1.state_dir, ignore_errors=True)
-    if os.path.exists(h1.subnet_file):
-        os.unlink(h1.subnet_file)
+    h1.forget_flanneld()
+    h1.ip("addr del fd00:64::11/64 dev eth0", force=True)
     for name in kube.nodes():
         kube.delete_node(name)
 
