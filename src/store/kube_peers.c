@@ -176,6 +176,7 @@ static void apply(struct kube *k, const struct kube_node *node)
 		kube_peers_complain(k, node->name, err.text);
 	if (ip_net_is_set(&lease.subnet[IP_V4]) || ip_net_is_set(&lease.subnet[IP_V6])) {
 		kube_gone_undo(k, node->name);
+		kube_gone_give_way(k, &lease);
 		peers_put(k->store.peers, node->name, &lease);
 	} else if (r == -EINVAL) {
 		/* Unreadable is not gone. */

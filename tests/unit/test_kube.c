@@ -529,6 +529,24 @@ static void test_a_node_that_goes_while_it_is_asked_for(void **state)
 	tear_down();
 }
 
+/* A controller gives podCIDRs that are free to the next node that comes. */
+static void test_another_node_has_the_podcidr_at_once(void **state)
+{
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	tell("DELETED", "n2", "n2", 20, "192.0.2.2");
+	tell("ADDED", "n4", "n4", 21, "192.0.2.4");
+	assert_int_equal(f.n_removed, 0);
+	give(expect("GET", "/n4"), whole("n4", "n4", 21, "10.5.2.0/24", "192.0.2.4"));
+	assert_int_equal(f.n_removed, 1);
+	assert_null(peers_find(f.peers, "n2"));
+	assert_non_null(peers_find(f.peers, "n4"));
+	pass_ms(3000);
+	assert_int_equal(f.n_removed, 1);
+	tear_down();
+}
+
 /* A load balancer's, say. */
 static void test_a_404_that_is_not_of_the_api(void **state)
 {
@@ -738,6 +756,7 @@ int main(void)
 		cmocka_unit_test(test_heartbeats_are_nothing),
 		cmocka_unit_test(test_the_podcidr_of_a_new_node_is_asked_for),
 		cmocka_unit_test(test_a_node_that_goes_while_it_is_asked_for),
+		cmocka_unit_test(test_another_node_has_the_podcidr_at_once),
 		cmocka_unit_test(test_a_404_that_is_not_of_the_api),
 		cmocka_unit_test(test_a_peer_goes_in_a_moment_or_comes_back),
 		cmocka_unit_test(test_pages),
