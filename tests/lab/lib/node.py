@@ -369,10 +369,11 @@ class Host:
         return pod
 
     def remove_pods(self):
+        # Their ends here first: a namespace goes a while after its name.
+        self.ip(*(f"link del p{i}" for i in range(len(self.pods))), "link del cni0")
         for pod in self.pods:
             pod.ns.delete()
         self.pods.clear()
-        self.ip("link del cni0")
 
     def _make_bridge(self, gateways, mtu):
         lines = [f"link add name cni0 mtu {mtu} type bridge mcast_snooping 0", "link set cni0 up"]
