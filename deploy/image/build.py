@@ -38,6 +38,9 @@ DIRECTORIES = {"run/flannel": 0o755, "var/lib/flannel": 0o755, "etc/kube-flannel
                "dev": 0o755, "tmp": 0o1777, "usr/bin": 0o755}
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x",
                  "riscv64": "riscv64", "armv7l": "arm", "i686": "386"}
+# With a registry and a tag: what else would be put in is not the same for all who load it.
+NAME = re.compile(r"(localhost(:\d+)?|[a-z0-9-]+(\.[a-z0-9-]+)+(:\d+)?|[a-z0-9-]+:\d+)"
+                  r"(/[a-z0-9]+([._-]+[a-z0-9]+)*)+:\w[\w.-]{0,127}")
 
 
 def die(text):
@@ -328,8 +331,11 @@ def main():
                         help="where the programs are (build/)")
     parser.add_argument("--output", default="weft.tar", help="the archive (weft.tar)")
     parser.add_argument("--name", default=f"localhost/weft:{project_version()}",
-                        help="the image's name (%(default)s)")
+                        help="the image's name, REGISTRY/NAME:TAG (%(default)s)")
     args = parser.parse_args()
+    if not NAME.fullmatch(args.name):
+        die(f"--name {args.name}: it wants REGISTRY/NAME:TAG, such as registry.example/weft:1 or "
+            "localhost/weft:1")
     epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or 0)
     version = project_version()
     archive = pack(layer_of(make_tree(args.build, version), epoch), args.name, version, epoch)

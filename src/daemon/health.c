@@ -24,6 +24,7 @@ struct health {
 		char what[ERR_TEXT_MAX];
 	} part[HEALTH_PART_COUNT];
 	bool announced;
+	char stopped[ERR_TEXT_MAX]; /* why; "": it goes on */
 	/* What systemd knows. */
 	bool told_ready;
 	char told_status[ERR_TEXT_MAX];
@@ -107,14 +108,16 @@ static int first_part(const struct health *h, enum condition condition)
 	return i;
 }
 
-/* One line: what is missing, or else what is wrong, or else "ready". */
+/* One line: why it ends, or what is missing, or else what is wrong, or else "ready". */
 static void format_status(const struct health *h, char *text, size_t size)
 {
 	int part = first_part(h, MISSING);
 
 	if (part == HEALTH_PART_COUNT)
 		part = first_part(h, DEGRADED);
-	if (part == HEALTH_PART_COUNT)
+	if (*h->stopped)
+		(void)snprintf(text, size, "stopped: %.440s", h->stopped);
+	else if (part == HEALTH_PART_COUNT)
 		(void)snprintf(text, size, "ready");
 	else
 		(void)snprintf(text, size, "%s: %.440s", part_names[part], h->part[part].what);
@@ -242,6 +245,14 @@ void health_degraded(struct health *h, enum health_part part, const char *what)
 void health_good(struct health *h, enum health_part part)
 {
 	set_part(h, part, GOOD, "");
+}
+
+void health_stopped(struct health *h, const char *why)
+{
+	(void)snprintf(h->stopped, sizeof(h->stopped), "%s", why);
+	log_clean(h->stopped);
+	write_file(h);
+	tell(h);
 }
 
 void health_announce(struct health *h)

@@ -43,6 +43,9 @@ void health_missing(struct health *health, enum health_part part, const char *wh
 void health_degraded(struct health *health, enum health_part part, const char *what);
 void health_good(struct health *health, enum health_part part);
 
+/* flanneld is about to end, and @why: the last that systemd and the file are told. */
+void health_stopped(struct health *health, const char *why);
+
 bool health_is_ready(const struct health *health);
 /* Told to systemd, and logged, once: "flannel is ready". Called after the last part
  * has become good; a no-op before. */

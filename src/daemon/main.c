@@ -24,6 +24,7 @@
 
 struct daemon {
 	struct loop *loop;
+	struct health *health;
 	struct node *node;
 	int exit_code;
 };
@@ -33,6 +34,8 @@ static void on_fatal(const char *why, void *userdata)
 	struct daemon *daemon = userdata;
 
 	log_error("%s", why);
+	if (daemon->health)
+		health_stopped(daemon->health, why);
 	daemon->exit_code = EXIT_FAILURE;
 	loop_exit(daemon->loop);
 }
@@ -111,7 +114,6 @@ static int run(const struct options *options)
 {
 	struct daemon daemon = {.loop = loop_new()};
 	struct event *sigterm, *sigint, *sighup;
-	struct health *health = NULL;
 	_cleanup_close_ int lock = -1;
 	struct err err;
 	int code;
@@ -120,22 +122,22 @@ static int run(const struct options *options)
 	sigint = loop_signal_new(daemon.loop, SIGINT, on_terminate, &daemon);
 	sighup = loop_signal_new(daemon.loop, SIGHUP, on_hangup, &daemon);
 	code = health_new(daemon.loop, &options->healthz_ip, (uint16_t)options->healthz_port,
-			  &health, &err);
+			  &daemon.health, &err);
 	if (!code)
 		code = check_privilege(&err);
 	if (!code)
 		code = lock_subnet_file(options->subnet_file, &lock, &err);
 	if (!code) {
-		health_keep_file(health, options->subnet_file);
-		code = node_new(daemon.loop, options, health, on_fatal, &daemon, &daemon.node,
-				&err);
+		health_keep_file(daemon.health, options->subnet_file);
+		code = node_new(daemon.loop, options, daemon.health, on_fatal, &daemon,
+				&daemon.node, &err);
 	}
 	if (code)
 		on_fatal(err.text, &daemon);
 	else if (!daemon.exit_code)
 		loop_run(daemon.loop);
 	node_free(daemon.node);
-	health_free(health);
+	health_free(daemon.health);
 	loop_event_free(sigterm);
 	loop_event_free(sigint);
 	loop_event_free(sighup);

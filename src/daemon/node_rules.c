@@ -261,24 +261,26 @@ static void keep_default_route(const struct node *node)
 			 node->backend.uplink.name);
 }
 
-static const char *const forwarding[IP_FAMILY_COUNT] = {
-	[IP_V4] = "net/ipv4/ip_forward",
-	[IP_V6] = "net/ipv6/conf/all/forwarding",
+static const struct {
+	const char *path, *name;
+} forwarding[IP_FAMILY_COUNT] = {
+	[IP_V4] = {"net/ipv4/ip_forward", "net.ipv4.ip_forward"},
+	[IP_V6] = {"net/ipv6/conf/all/forwarding", "net.ipv6.conf.all.forwarding"},
 };
 
 static int ensure_forwarding(const struct node *node, enum ip_family f, struct err *err)
 {
 	long value;
-	int code = sysctl_get(forwarding[f], &value, err);
+	int code = sysctl_get(forwarding[f].path, &value, err);
 
 	if (code || value)
 		return code;
 	if (f == IP_V6)
 		keep_default_route(node);
-	code = sysctl_set(forwarding[f], 1, err);
+	code = sysctl_set(forwarding[f].path, 1, err);
 	if (!code)
 		log_info("Set %s to 1: this host did not forward packets of pods",
-			 f == IP_V6 ? "net.ipv6.conf.all.forwarding" : "net.ipv4.ip_forward");
+			 forwarding[f].name);
 	return code;
 }
 
@@ -293,8 +295,8 @@ void node_forwarding_check(void *userdata)
 		if (node->conf.enabled[f] && ensure_forwarding(node, f, &err) && !*wrapped.text)
 			(void)err_set(&wrapped, -EPERM,
 				      "this host does not forward packets of pods, and that cannot "
-				      "be changed: %.300s",
-				      err.text);
+				      "be changed: %.300s; on the host itself: sysctl -w %s=1",
+				      err.text, forwarding[f].name);
 	note(node->forwarding_problem, *wrapped.text ? wrapped.text : NULL, 'E',
 	     "This host forwards packets again");
 	if (*wrapped.text)

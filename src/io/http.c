@@ -397,6 +397,18 @@ static void __attribute__((format(printf, 3, 4))) add(char *text, size_t size, c
 	va_end(args);
 }
 
+/* A port that goes without saying is left out, as everybody does: to some gateways
+ * "api.example:443" is another host. */
+static void add_host(char *text, size_t size, const struct endpoint *endpoint)
+{
+	const bool v6 = strchr(endpoint->host, ':') != NULL;
+
+	add(text, size, "Host: %s%s%s", v6 ? "[" : "", endpoint->host, v6 ? "]" : "");
+	if (endpoint->port != (endpoint->tls ? 443 : 80))
+		add(text, size, ":%u", endpoint->port);
+	add(text, size, "\r\n");
+}
+
 /* The request as it is sent. Written in place: stdio would leave copies of it behind. */
 static struct text *request_text(const struct http_options *options)
 {
@@ -404,7 +416,6 @@ static struct text *request_text(const struct http_options *options)
 	const char *body = options->body ? options->body : "";
 	size_t size = 256 + strlen(options->method) + strlen(options->target) +
 		      strlen(endpoint->host) + strlen(body);
-	const bool v6 = strchr(endpoint->host, ':') != NULL;
 	struct text *text;
 
 	for (size_t i = 0; i < options->n_headers; i++)
@@ -412,11 +423,11 @@ static struct text *request_text(const struct http_options *options)
 	text = mem_alloc(1, sizeof(*text) + size);
 	text->refs = 1;
 	add(text->p, size, "%s %s HTTP/1.1\r\n", options->method, options->target);
-	add(text->p, size, "Host: %s%s%s:%u\r\n", v6 ? "[" : "", endpoint->host, v6 ? "]" : "",
-	    endpoint->port);
+	add_host(text->p, size, endpoint);
 	if (!options->keeper)
 		add(text->p, size, "Connection: close\r\n");
-	add(text->p, size, "User-Agent: weft/%s\r\n", WEFT_VERSION);
+	/* Without it, any coding would be right (RFC 9110, 12.5.3). */
+	add(text->p, size, "User-Agent: weft/%s\r\nAccept-Encoding: identity\r\n", WEFT_VERSION);
 	for (size_t i = 0; i < options->n_headers; i++)
 		add(text->p, size, "%s: %s\r\n", options->headers[i].name,
 		    options->headers[i].value);

@@ -101,6 +101,17 @@ static size_t room(const struct http_parser *p)
 	return in_pieces(p) ? SIZE_MAX : p->body_max - p->body.len;
 }
 
+/* Of a failure the status counts, whatever its text is packed into. */
+static int check_content(const struct http_parser *p, struct err *err)
+{
+	const char *coding = http_parser_header(p, "Content-Encoding");
+
+	if (!coding || !*coding || !strcasecmp(coding, "identity") || p->status / 100 != 2)
+		return 0;
+	return err_set(err, -EPROTO,
+		       "it answers in a content coding that was not asked for (%.40s)", coding);
+}
+
 /* What the headers say of the body: RFC 9112, section 6.3. */
 static int begin_body(struct http_parser *p, struct err *err)
 {
@@ -136,7 +147,7 @@ static int end_head(struct http_parser *p, struct err *err)
 	if (p->status == 101)
 		return err_set(err, -EPROTO, "it wants to speak another protocol");
 	if (p->status >= 200)
-		return begin_body(p, err);
+		return check_content(p, err) < 0 ? -EPROTO : begin_body(p, err);
 	forget_headers(p);
 	p->state = HTTP_STATUS_LINE;
 	return 0;

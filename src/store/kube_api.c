@@ -5,8 +5,8 @@
  * finish(), whatever comes first: an answer, a failure of the transport, its timeout. After
  * a 401 it goes round once more when there are other credentials by then. Files are read
  * anew by whoever uses them: the token by kube_credentials, certificates by TLS with each
- * new connection. Only a certificate that a program has printed is ours to notice: the kept
- * connection does not outlive it.
+ * new connection. The kept connection is one of somebody whom the server may not know any
+ * more: it outlives neither a 401 nor a certificate that a program has printed.
  *
  * What fails at once is told from the loop as well; `timer` does that, and the timeout.
  */
@@ -112,6 +112,9 @@ static const char *advice(const struct kube_api *api, const char *why)
 			    strstr(why, "no route to") != NULL ||
 			    strstr(why, ": no answer") != NULL;
 
+	if (strstr(why, "its certificate is made out to"))
+		return " (one of these has to be in the URL, or be the kubeconfig's "
+		       "tls-server-name)";
 	/* The proxy's failures name it. */
 	if ((!refused && !silent) || api->proxy.kind != PROXY_NONE)
 		return "";
@@ -180,6 +183,19 @@ static void on_piece(const char *data, size_t len, void *userdata)
 	call->request.piece(data, len, call->request.userdata);
 }
 
+/* After a 401: whether another try may end otherwise. A certificate is shown to a new
+ * connection only, and the one in the file may be newer than what the kept one was made with. */
+static bool may_try_again(const struct kube_call *call)
+{
+	struct kube_api *api = call->api;
+
+	http_keeper_drop(api->keeper);
+	if (call->again)
+		return false;
+	return kube_credentials_refused(api->credentials, call->generation) ||
+	       (given(api->access.cert_file) && !call->request.own_connection);
+}
+
 static void on_done(const struct http_answer *answer, const char *why, void *userdata)
 {
 	struct kube_call *call = userdata;
@@ -193,8 +209,7 @@ static void on_done(const struct http_answer *answer, const char *why, void *use
 		if (!call->request.piece)
 			outcome.body = (struct json_slice){answer->body, answer->len};
 		finish(call, &outcome);
-	} else if (answer->status == 401 && !call->again &&
-		   kube_credentials_refused(call->api->credentials, call->generation)) {
+	} else if (answer->status == 401 && may_try_again(call)) {
 		log_debug(1, "%s: 401; once more with credentials read anew",
 			  call->api->access.server);
 		call->again = true;
@@ -205,7 +220,7 @@ static void on_done(const struct http_answer *answer, const char *why, void *use
 	}
 }
 
-/* Of the files, and of what a program has printed instead. */
+/* Of the kubeconfig, or what a program has printed. */
 static struct tls_files tls_of(const struct kube_api *api, const struct kube_credential *credential)
 {
 	const struct kube_access *access = &api->access;
@@ -356,23 +371,11 @@ struct kube_call *kube_call_new(struct kube_api *api, const struct kube_request 
 
 /* ---- the API ---- */
 
-/* Without a scheme it is https when there is anything about TLS, as for client-go. */
-static char *full_url(const struct kube_access *access)
-{
-	const char *url = given(access->server) ? access->server : "";
-	const bool tls = given(access->ca_file) || given(access->ca_pem) ||
-			 given(access->cert_file) || given(access->cert_pem) || access->insecure;
-	const char *scheme = strstr(url, "://") ? "" : tls ? "https://" : "http://";
-	char *full = mem_alloc(strlen(scheme) + strlen(url) + 1, 1);
-
-	(void)stpcpy(stpcpy(full, scheme), url);
-	return full;
-}
-
 /* "https://rancher.example/k8s/clusters/c-1": the path comes before those of requests. */
 static int read_url(struct kube_api *api, struct err *err)
 {
-	char *url = full_url(&api->access), *path;
+	const char *text = api->access.server ? api->access.server : "";
+	char *url = kubeconfig_server_url(text, &api->access), *path;
 	const bool tls = !strncasecmp(url, "https:", 6);
 	size_t len;
 	int r;
@@ -404,15 +407,28 @@ static int find_proxy(struct kube_api *api, struct err *err)
 	return r < 0 ? err_wrap(err, r, "proxy-url") : 0;
 }
 
-static int check(struct kube_api *api, struct err *err)
+static int check_files(const struct kube_api *api, struct err *err)
 {
 	const struct tls_files files = tls_of(api, NULL);
+	struct err why = {""};
+	const int r = api->endpoint.tls ? tls_check(&files, &why) : 0;
+
+	/* Nothing that a person gave wrongly: it may be renewed, or the clock be set. */
+	if (r == -EKEYEXPIRED || r == -EKEYREJECTED) {
+		log_warning("Kubernetes API: %s; going on", why.text);
+		return 0;
+	}
+	return r < 0 ? err_set(err, r, "%s", why.text) : 0;
+}
+
+static int check(struct kube_api *api, struct err *err)
+{
 	int r = read_url(api, err);
 
 	if (r == 0)
 		r = find_proxy(api, err);
-	if (r == 0 && api->endpoint.tls)
-		r = tls_check(&files, err);
+	if (r == 0)
+		r = check_files(api, err);
 	if (r == 0)
 		r = kube_credentials_check(api->credentials, err);
 	return r < 0 && given(api->access.place) ? err_wrap(err, r, "%.150s", api->access.place)

@@ -22,6 +22,7 @@
 #include "base/mem.h"
 #include "io/child.h"
 #include "io/http.h"
+#include "io/tls.h"
 #include "model/lease.h"
 
 #include <errno.h>
@@ -152,13 +153,13 @@ static int refresh_token(struct kube_credentials *c, struct err *err)
 
 /* -- a program ------------------------------------------------------------------------- */
 
-/* As for client-go, what the kubeconfig itself holds comes before a program. */
+/* As for client-go, what the kubeconfig itself holds comes before a program, and is enough. */
 static bool has_program(const struct kube_credentials *c)
 {
 	const struct kube_access *access = c->access;
 
 	return given(access->exec.command) && !given(access->token_file) && !given(access->token) &&
-	       !given(access->user);
+	       !given(access->user) && !given(access->cert_file) && !given(access->cert_pem);
 }
 
 static void clear_output(struct kube_credentials *c)
@@ -224,6 +225,18 @@ static int read_status(const json_t *status, const char *ret_member[4], struct e
 	return 0;
 }
 
+/* Found out only when it is shown, it would be tried until it expires. */
+static int check_certificate(const char *cert, const char *key, struct err *err)
+{
+	const struct tls_files files = {.cert_pem = cert, .key_pem = key};
+	struct err why = {""};
+	const int r = tls_check(&files, &why);
+
+	/* That it has expired, the server may say. */
+	return r == 0 || r == -EKEYEXPIRED || r == -EKEYREJECTED ? 0
+								 : err_set(err, r, "%s", why.text);
+}
+
 static int take_status(struct kube_credentials *c, const char *const member[4], struct err *err)
 {
 	_cleanup_secret_ char *copy = member[0] ? mem_strdup(member[0]) : NULL;
@@ -243,6 +256,8 @@ static int take_status(struct kube_credentials *c, const char *const member[4], 
 			       member[3]);
 	if (copy)
 		r = check_token(copy, &token, err);
+	if (r == 0 && member[1])
+		r = check_certificate(member[1], member[2], err);
 	if (r < 0)
 		return r;
 	set(&c->authorization, token ? bearer(token) : NULL);

@@ -17,7 +17,7 @@
 
 #define WORD_MAX   64
 #define BRIEF_MAX  160
-#define WAIT_MAX_S 3600
+#define WAIT_MAX_S 120 /* what stands before the API may say an hour, and be back in a minute */
 #define NO_CREDENTIALS                                                                             \
 	"no credentials are given: it wants a token, client certificate or program in the "        \
 	"kubeconfig"
@@ -125,12 +125,12 @@ static void explain_401(const struct kube_refused *refused, struct err *err)
 
 static void explain_403(const struct kube_refused *refused, const char *message, struct err *err)
 {
-	const bool by_rbac = strstr(message, " cannot ") != NULL;
+	bool by_rbac; /* who knows better than we which right is missing */
 	char user[128] = "", name[256], word[WORD_MAX];
 	struct deed deed;
 
 	read_request(refused, &deed, name);
-	(void)read_rbac(message, &deed);
+	by_rbac = read_rbac(message, &deed);
 	if (quoted(message, "User \"", word))
 		(void)snprintf(user, sizeof(user), "%s", word);
 	if (!*deed.verb || !*deed.resource) {

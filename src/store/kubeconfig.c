@@ -61,7 +61,7 @@ static int need_name(struct kubeconfig_file *file, const yaml_node_t *map, const
 	return value_text(file, node, name, ret_name, err);
 }
 
-/* The current context's cluster and user. */
+/* The current context's cluster, and user; without one it is a server that asks for none. */
 static int find_context(struct kubeconfig_file *file, const yaml_node_t **ret_cluster,
 			const yaml_node_t **ret_user, struct err *err)
 {
@@ -78,10 +78,11 @@ static int find_context(struct kubeconfig_file *file, const yaml_node_t **ret_cl
 	(void)snprintf(where, sizeof(where), "context \"%.60s\"", file->context);
 	r = need_name(file, context, "cluster", where, &file->cluster, err);
 	if (!r)
-		r = need_name(file, context, "user", where, &file->user, err);
-	if (!r)
 		r = find_entry(file, "clusters", "cluster", file->cluster,
 			       value_member(file, context, "cluster"), ret_cluster, err);
+	if (r < 0 || !value_member(file, context, "user"))
+		return r;
+	r = need_name(file, context, "user", where, &file->user, err);
 	if (!r)
 		r = find_entry(file, "users", "user", file->user,
 			       value_member(file, context, "user"), ret_user, err);
@@ -90,16 +91,17 @@ static int find_context(struct kubeconfig_file *file, const yaml_node_t **ret_cl
 
 /* ---- cluster ---- */
 
-/* client-go's DefaultServerURL(): without a scheme it depends on the rest. Without slashes at
- * the end. */
-static char *make_server(const char *given, const struct kube_access *access, bool has_cert)
+char *kubeconfig_server_url(const char *given, const struct kube_access *access)
 {
-	const bool tls = access->ca_file || access->ca_pem || access->insecure || has_cert;
-	const char *scheme = strstr(given, "://") ? "" : tls ? "https://" : "http://";
+	const bool tls = access->ca_file || access->ca_pem || access->cert_file ||
+			 access->cert_pem || access->insecure;
+	const char *colon = strstr(given, "://");
+	const char *scheme = colon ? "" : tls ? "https://" : "http://";
+	const size_t least = colon ? (size_t)(colon - given) + 3 : 0;
 	size_t len = strlen(given), size;
 	char *server;
 
-	while (len && given[len - 1] == '/')
+	while (len > least && given[len - 1] == '/')
 		len--;
 	size = strlen(scheme) + len + 1;
 	server = mem_alloc(size, 1);
@@ -107,7 +109,7 @@ static char *make_server(const char *given, const struct kube_access *access, bo
 	return server;
 }
 
-static int take_server(struct kubeconfig_file *file, const yaml_node_t *cluster, bool has_cert,
+static int take_server(struct kubeconfig_file *file, const yaml_node_t *cluster,
 		       struct kube_access *access, struct err *err)
 {
 	_cleanup_free_ char *server = NULL;
@@ -119,7 +121,7 @@ static int take_server(struct kubeconfig_file *file, const yaml_node_t *cluster,
 	if (!server)
 		return value_fail(file, cluster, err, "cluster \"%.60s\" has no server",
 				  file->cluster);
-	access->server = make_server(server, access, has_cert);
+	access->server = kubeconfig_server_url(server, access);
 	host = strstr(access->server, "://");
 	if (!host || !host[3] || host[3] == '/')
 		return value_fail(file, value_member(file, cluster, "server"), err,
@@ -139,7 +141,7 @@ static int check_proxy(struct kubeconfig_file *file, const yaml_node_t *cluster,
 			  "proxy-url is not a URL of http, https or socks5");
 }
 
-static int parse_cluster(struct kubeconfig_file *file, const yaml_node_t *cluster, bool has_cert,
+static int parse_cluster(struct kubeconfig_file *file, const yaml_node_t *cluster,
 			 struct kube_access *access, struct err *err)
 {
 	int r = value_take_text(file, cluster, "tls-server-name", &access->tls_server_name, err);
@@ -158,7 +160,7 @@ static int parse_cluster(struct kubeconfig_file *file, const yaml_node_t *cluste
 		r = value_take_text(file, cluster, "proxy-url", &access->proxy_url, err);
 	if (!r && access->proxy_url)
 		r = check_proxy(file, cluster, access->proxy_url, err);
-	return r < 0 ? r : take_server(file, cluster, has_cert, access, err);
+	return r < 0 ? r : take_server(file, cluster, access, err);
 }
 
 /* ---- user ---- */
@@ -431,7 +433,7 @@ static int check_root(struct kubeconfig_file *file, struct err *err)
 
 static int parse_document(struct kubeconfig_file *file, struct kube_access *access, struct err *err)
 {
-	const yaml_node_t *cluster, *user;
+	const yaml_node_t *cluster = NULL, *user = NULL;
 	int r = check_root(file, err);
 
 	if (!r)
@@ -441,8 +443,7 @@ static int parse_document(struct kubeconfig_file *file, struct kube_access *acce
 	if (!r)
 		r = parse_user(file, user, access, err);
 	if (!r)
-		r = parse_cluster(file, cluster, access->cert_file || access->cert_pem, access,
-				  err);
+		r = parse_cluster(file, cluster, access, err);
 	if (!r)
 		access->place = make_place(file);
 	return r;
@@ -561,31 +562,39 @@ static void free_list(char **list)
 	free(list);
 }
 
-void kube_access_done(struct kube_access *access)
+bool kube_access_forget_user(struct kube_access *access)
 {
 	char **const texts[] = {
-		&access->server,
-		&access->tls_server_name,
-		&access->ca_file,
-		&access->ca_pem,
-		&access->cert_file,
-		&access->cert_pem,
-		&access->key_file,
-		&access->key_pem,
 		&access->token,
 		&access->token_file,
 		&access->user,
 		&access->password,
-		&access->proxy_url,
 		&access->exec.command,
 		&access->exec.api_version,
 		&access->exec.install_hint,
-		&access->place,
 	};
+	bool any = false;
 
-	for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+		any = any || *texts[i];
 		value_wipe(texts[i]);
+	}
 	free_list(access->exec.args);
 	free_list(access->exec.env);
+	access->exec = (struct kube_exec){.command = NULL};
+	return any;
+}
+
+void kube_access_done(struct kube_access *access)
+{
+	char **const texts[] = {
+		&access->server,    &access->tls_server_name, &access->ca_file,  &access->ca_pem,
+		&access->cert_file, &access->cert_pem,        &access->key_file, &access->key_pem,
+		&access->proxy_url, &access->place,
+	};
+
+	(void)kube_access_forget_user(access);
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
+		value_wipe(texts[i]);
 	*access = (struct kube_access){0};
 }

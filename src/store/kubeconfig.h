@@ -51,5 +51,11 @@ int kubeconfig_parse(const char *text, size_t len, const char *path, struct kube
  * there is no token, with an error that says what was looked for; -EINVAL: an odd port. */
 int kubeconfig_in_cluster(char *(*getenv_fn)(const char *name), const char *dir,
 			  struct kube_access *ret_access, struct err *err);
+/* @given with a scheme and without slashes at its end; where it has none, client-go's choice
+ * (DefaultServerURL()): https when there is anything about TLS. Caller frees. */
+char *kubeconfig_server_url(const char *given, const struct kube_access *access);
+/* All that is sent to say who we are; the client certificate, which is only shown, stays.
+ * Whether there was any. */
+bool kube_access_forget_user(struct kube_access *access);
 void kube_access_done(struct kube_access *access);
 #define _cleanup_kube_access_ _cleanup_(kube_access_done)

@@ -52,6 +52,19 @@ def test_before_and_after_the_config_is_there(make_topo):
     assert h1.get("/healthz")[1].strip() == "flanneld is running"
 
 
+def test_the_status_file_says_why_it_ended(make_topo):
+    """Else a pod that waits is told that flanneld was about to read its config."""
+    topo = make_topo(1)
+    h1 = topo["h1"]
+    topo.store.write_config(CONFIG)
+    done = h1.run_flanneld("--iface=eth9")
+    assert done.code == 1 and "eth9: there is no such interface" in done.text
+    status = os.path.join(os.path.dirname(h1.subnet_file), "status")
+    assert read(status) == "stopped: --iface=eth9: there is no such interface\n"
+    topo.start()
+    wait_until(lambda: read(status) == "ready\n")
+
+
 def test_answers_to_other_requests(make_topo):
     topo = make_topo(1)
     topo.start(CONFIG)

@@ -9,6 +9,8 @@ import copy
 import json
 import os
 import re
+import shutil
+import subprocess
 import sys
 
 import pytest
@@ -379,6 +381,23 @@ def test_chart_with_network_policies():
     assert names == ["kube-flannel", "kube-network-policies"]
     rules = one(documents, "ClusterRole")["rules"]
     assert rules[:3] == FLANNEL_RULES and len(rules) == 6
+
+
+@pytest.mark.skipif(not shutil.which("helm"), reason="no helm on this machine")
+@pytest.mark.parametrize("changes", [
+    {}, {"netpol__enabled": True}, {"flannel__healthz__port": 0, "flannel__args": ["--kube-subnet-mgr"]},
+    {"flannel__skipCNIConfigInstallation": True, "flannel__tolerations": [],
+     "flannel__nodeSelector": {"a/b": "c"}, "global__imagePullSecrets": [{"name": "s"}]},
+    {"podCidr": "", "podCidrv6": "fd00::/56", "flannel__vni": 16777215,
+     "flannel__directRouting": True, "flannel__backendPort": 4789},
+    {"flannel__backend": "wireguard", "flannel__psk": "a<b>&\"c", "flannel__tunnelMode": "auto"},
+])
+def test_helm_renders_the_same(changes):
+    done = subprocess.run(["helm", "template", "flannel", os.path.join(ROOT, CHART), "-n", "net",
+                           "-f", "-"], input=json.dumps(values(**changes)), check=True, text=True,
+                          capture_output=True, timeout=60)
+    rendered = {d["kind"]: d for d in kubeschema.load(done.stdout)}
+    assert rendered == {d["kind"]: d for d in chart("net", **changes)}
 
 
 # -- the renderer ----------------------------------------------------------------------

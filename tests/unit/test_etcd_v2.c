@@ -184,7 +184,9 @@ static void use_link(struct fixture *f, const char *user, const char *password)
 	f->settings = (struct etcd_settings){
 		.endpoints = f->url,
 		.prefix = PREFIX,
-		.files = {f->tls ? f->ca : "", f->tls ? f->cert : "", f->tls ? f->key_file : ""},
+		.files = {.ca = f->tls ? f->ca : "",
+			  .cert = f->tls ? f->cert : "",
+			  .key = f->tls ? f->key_file : ""},
 		.username = user,
 		.password = password,
 		.password_file = "",

@@ -177,7 +177,7 @@ static void init(struct fixture *f, const char *url, const char *prefix)
 	f->in_order = true;
 	f->settings = (struct etcd_settings){.endpoints = url,
 					     .prefix = prefix,
-					     .files = {"", "", ""},
+					     .files = {.ca = "", .cert = "", .key = ""},
 					     .username = "",
 					     .password = "",
 					     .password_file = ""};

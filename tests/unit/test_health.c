@@ -60,6 +60,17 @@ static const char *told(void)
 	return text;
 }
 
+/* The last of all that it was told so far. */
+static const char *last_told(void)
+{
+	static char last[1024];
+	const char *text;
+
+	while (*(text = told()))
+		(void)snprintf(last, sizeof(last), "%s", text);
+	return last;
+}
+
 static int setup(void **state)
 {
 	struct err err;
@@ -279,6 +290,11 @@ static void test_file(void **state)
 	health_missing(health, HEALTH_STORE, "now it is");
 	assert_string_equal(read_file(path), "datastore: now it is\n");
 	assert_true(is_held(path));
+	/* The last word, whatever is said after it; systemd has it, too. */
+	health_stopped(health, "the config is\nwrong");
+	health_good(health, HEALTH_STORE);
+	assert_string_equal(read_file(path), "stopped: the config is wrong\n");
+	assert_string_equal(last_told(), "STATUS=stopped: the config is wrong");
 	assert_int_equal(unlink(path), 0);
 	assert_int_equal(rmdir(dirname(subnet)), 0);
 	assert_int_equal(rmdir(dir), 0);

@@ -347,6 +347,7 @@ static void test_requests(void **state)
 	assert_header(&f, "GET /k8s/clusters/c-1/api/v1/nodes?limit=500 HTTP/1.1\r\nHost: 127");
 	assert_header(&f, "Accept: " KUBE_ACCEPT_PARTIAL "\r\n");
 	assert_header(&f, "User-Agent: weft/");
+	assert_header(&f, "\r\nAccept-Encoding: identity\r\n");
 	assert_header(&f, "Authorization: Bearer abc\r\n");
 	assert_null(strstr(f.asked, "Connection: close"));
 	ask(&f, (struct kube_request){.method = "PATCH",
@@ -492,6 +493,35 @@ static void test_proxy(void **state)
 	tear_down(&f);
 }
 
+/* The port that everybody knows is left out: some servers compare the whole text. */
+static void test_host(void **state)
+{
+	static const struct {
+		const char *url, *host;
+	} rows[] = {
+		{"http://api.example", "\r\nHost: api.example\r\n"},
+		{"http://[fd00::1]:80", "\r\nHost: [fd00::1]\r\n"},
+		{"http://api.example:443/a", "\r\nHost: api.example:443\r\n"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct fixture f;
+
+		set_up(&f);
+		f.answers[0] = OK "Content-Length: 0\r\n\r\n"; /* of the proxy */
+		f.answers[1] = HELLO;
+		f.access.proxy_url = mem_strdup(f.url);
+		free(f.access.server);
+		f.access.server = mem_strdup(rows[i].url);
+		open_api(&f);
+		ask(&f, (struct kube_request){.method = "GET"});
+		assert_why(&f, "");
+		assert_header(&f, rows[i].host);
+		tear_down(&f);
+	}
+}
+
 /* ---- tokens ---- */
 
 static void test_token_file(void **state)
@@ -540,6 +570,43 @@ static void test_token_file(void **state)
 	ask(&f, (struct kube_request){.method = "GET"});
 	assert_why(&f, "");
 	assert_header(&f, "Authorization: Bearer one\r\n");
+	tear_down(&f);
+}
+
+/* The file may hold another certificate than the one that the kept connection was made with. */
+static void test_certificate_file(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	set_up(&f);
+	f.access.cert_file = mem_strdup("/nowhere"); /* not looked at without TLS */
+	f.access.key_file = mem_strdup("/nowhere");
+	open_api(&f);
+	ask(&f, (struct kube_request){.method = "GET"});
+	f.answers[1] = REFUSE;
+	f.answers[2] = HELLO;
+	ask(&f, (struct kube_request){.method = "GET"});
+	assert_why(&f, "");
+	assert_int_equal(f.n_asked, 3);
+	assert_int_equal(f.n_accepted, 2);
+	/* Once; and the next one does not find a connection that is refused. */
+	f.n_asked = 0;
+	f.answers[0] = REFUSE;
+	f.answers[1] = NULL;
+	ask(&f, (struct kube_request){.method = "GET"});
+	assert_why(&f, ": 401: it does not accept the client certificate");
+	assert_int_equal(f.n_asked, 2);
+	assert_int_equal(f.n_accepted, 3);
+	f.answers[0] = HELLO;
+	ask(&f, (struct kube_request){.method = "GET"});
+	assert_why(&f, "");
+	assert_int_equal(f.n_accepted, 4);
+	/* A watch's connection is new anyway. */
+	f.n_asked = 0;
+	f.answers[0] = REFUSE;
+	ask(&f, (struct kube_request){.own_connection = true});
+	assert_int_equal(f.n_asked, 1);
 	tear_down(&f);
 }
 
@@ -697,6 +764,8 @@ static void test_program_faults(void **state)
 		 ": it prints a certificate without its key"},
 		{CREDENTIAL("\"token\":\"secret\",\"expirationTimestamp\":\"soon\""),
 		 ": its expirationTimestamp is no time: soon"},
+		{CREDENTIAL("\"clientCertificateData\":\"secret\",\"clientKeyData\":\"secret\""),
+		 ": the client certificate data: no certificate in it"},
 		{"exec sleep 10", ": the kubeconfig's credential program /tmp/"},
 	};
 
@@ -814,7 +883,10 @@ static void test_ca_file(void **state)
 		f.access.tls_server_name = mem_strdup(right ? "api.example" : "other.example");
 		open_api(&f);
 		ask(&f, (struct kube_request){.path = "/nodes"});
-		assert_why(&f, right ? "" : "127.0.0.1, api.example, not to other.example");
+		assert_why(&f, right ? ""
+				     : "127.0.0.1, api.example, not to other.example (one of these "
+				       "has to be in the URL, or be the kubeconfig's "
+				       "tls-server-name)");
 		tear_down(&f);
 	}
 
@@ -826,6 +898,36 @@ static void test_ca_file(void **state)
 	tear_down(&f);
 	(void)kill(pid, SIGKILL);
 	(void)waitpid(pid, NULL, 0);
+}
+
+/* It may be renewed, or this host's clock be set: no reason not to start. */
+static void test_dates(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	assert_int_equal(
+		run_here("exec >log 2>&1; openssl req -new -newkey ec -pkeyopt "
+			 "ec_paramgen_curve:prime256v1 -nodes -keyout old.key -subj /CN=old -out "
+			 "old.csr && echo 01 >serial && : >index && printf "
+			 "'[ca]\\ndatabase=index\\nserial=serial\\nnew_certs_dir=.\\n"
+			 "default_md=sha256\\npolicy=p\\n[p]\\ncommonName=supplied\\n' >cnf && "
+			 "openssl ca -batch -config cnf -name ca -selfsign -keyfile old.key -in "
+			 "old.csr -out old.pem -notext -startdate 20200101000000Z -enddate "
+			 "20210101000000Z"),
+		0);
+	for (int ca = 0; ca < 2; ca++) {
+		set_up(&f);
+		set_url(&f, "https", 1);
+		if (ca) {
+			f.access.ca_file = mem_strdup(at("old.pem"));
+		} else {
+			f.access.cert_file = mem_strdup(at("old.pem"));
+			f.access.key_file = mem_strdup(at("old.key"));
+		}
+		open_api(&f);
+		tear_down(&f);
+	}
 }
 
 /* The server wants a certificate, which a program prints. */
@@ -855,6 +957,19 @@ static void test_program_certificate(void **state)
 	ask(&f, (struct kube_request){.path = "/nodes"});
 	assert_why(&f, "");
 	assert_string_equal(f.body, "hello");
+	tear_down(&f);
+
+	/* With one of the kubeconfig's own, nobody asks the program. */
+	set_up(&f);
+	set_url(&f, "https", port);
+	f.access.insecure = true;
+	f.access.cert_file = mem_strdup(at("other.pem"));
+	f.access.key_file = mem_strdup(at("other.key"));
+	set_program(&f, CREDENTIAL("\"token\":\"t\""));
+	open_api(&f);
+	ask(&f, (struct kube_request){.path = "/nodes"});
+	assert_why(&f, "");
+	assert_int_equal(runs(), 0);
 	tear_down(&f);
 	(void)kill(pid, SIGKILL);
 	(void)waitpid(pid, NULL, 0);
@@ -888,12 +1003,15 @@ int main(void)
 		cmocka_unit_test(test_away),
 		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_proxy),
+		cmocka_unit_test(test_host),
 		cmocka_unit_test(test_token_file),
+		cmocka_unit_test(test_certificate_file),
 		cmocka_unit_test(test_static),
 		cmocka_unit_test(test_program),
 		cmocka_unit_test(test_program_expiry),
 		cmocka_unit_test(test_program_faults),
 		cmocka_unit_test(test_ca_file),
+		cmocka_unit_test(test_dates),
 		cmocka_unit_test(test_program_certificate),
 	};
 

@@ -68,6 +68,9 @@ static void test_words(void **state)
 		{GET_NODE, 403, ANONYMOUS, "the client certificate",
 		 "403: it takes us for system:anonymous: the client certificate did not get "
 		 "there: is a proxy in between?"},
+		{LIST_NODES, 403, "You cannot pass.\n", "",
+		 "403: we may not list nodes: a ClusterRole bound to it needs the rule {apiGroups: "
+		 "[\"\"], resources: [\"nodes\"], verbs: [\"list\"]} (You cannot pass.)"},
 		{"GET", "/version", 403, STATUS(403, "Forbidden", "no"), "", "403: no"},
 		{GET_NODE, 404, STATUS(404, "NotFound", "nodes \\\"n1\\\" not found"), "",
 		 "404: there is no node n1: its kubelet registers it, under the name that "
@@ -126,7 +129,8 @@ static void test_facts(void **state)
 	} rows[] = {
 		{429, "x", "1", 1000, false, ""},
 		{503, "x", "120", 120000, false, ""},
-		{503, "x", "99999999999", 3600000, false, ""},
+		{503, "x", "121", 120000, false, ""},
+		{503, "x", "99999999999", 120000, false, ""},
 		{503, "x", "Wed, 21 Oct 2015 07:28:00 GMT", 0, false, ""},
 		{503, "x", "-1", 0, false, ""},
 		{503, "x", "", 0, false, ""},

@@ -2,7 +2,9 @@
 /* test_kubeconfig.c - kubeconfigs good and bad, and a pod's environment */
 #include "store/kubeconfig.h"
 
+#include "base/file.h"
 #include "base/mem.h"
+#include "store/kube_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -163,6 +165,10 @@ static void test_members(void **state)
 		{USER("{username: a}"), PATH, AT(user), "a"},
 		{USER("{username: a}"), PATH, AT(password), NULL},
 		{USER("&x {token: a}"), PATH, AT(token), "a"},
+		/* Nobody in particular. */
+		{"current-context: c\ncontexts: [{name: c, context: {cluster: k}}]\n"
+		 "clusters: [{name: k, cluster: {" SERVER "}}]\n",
+		 PATH, AT(server), "https://10.0.0.1:6443"},
 		{"---\n" USER("{token: a}") "---\nkind: Other\n", PATH, AT(token), "a"},
 	};
 
@@ -269,8 +275,11 @@ static const struct {
 	{"current-context: c\ncontexts:\n- name: c\n", 3, "context \"c\" has nothing"},
 	{"current-context: c\ncontexts:\n- name: c\n  context: {user: u}\n", 4,
 	 "context \"c\" has no cluster"},
+	{"current-context: c\ncontexts:\n- name: c\n  context: {cluster: k, user: [SECRET]}\n"
+	 "clusters: [{name: k, cluster: {server: s}}]\n",
+	 4, "user is not a text"},
 	{"current-context: c\ncontexts:\n- name: c\n  context: {cluster: k}\n", 4,
-	 "context \"c\" has no user"},
+	 "cluster \"k\" is not among the clusters"},
 	{"current-context: c\ncontexts:\n- name: c\n  context: {cluster: k, user: u}\n", 4,
 	 "cluster \"k\" is not among the clusters"},
 	{"current-context: c\ncontexts:\n- name: c\n  context: {cluster: k,\n"
@@ -461,6 +470,83 @@ static void test_no_pod(void **state)
 	}
 }
 
+/* ---- with the flags ---- */
+
+/* As kube_access_find(); what it logs goes to @log. */
+static struct kube_access find(const struct kube_settings *settings, char *log, size_t size)
+{
+	char path[] = "/tmp/weft-test-log-XXXXXX";
+	const int fd = mkostemp(path, O_CLOEXEC), before = dup(STDERR_FILENO);
+	struct kube_access access;
+	struct err err = {""};
+	ssize_t n;
+	int r;
+
+	assert_true(fd >= 0 && before >= 0);
+	(void)unlink(path);
+	(void)dup2(fd, STDERR_FILENO);
+	r = kube_access_find(settings, &access, &err);
+	(void)dup2(before, STDERR_FILENO);
+	n = pread(fd, log, size - 1, 0);
+	assert_true(n >= 0);
+	log[n] = '\0';
+	(void)close(before);
+	(void)close(fd);
+	if (r < 0)
+		fail_msg("%s", err.text);
+	return access;
+}
+
+/* Credentials go where nobody reads along, and a certificate that is not looked at is told. */
+static void test_find(void **state)
+{
+	static const struct {
+		const char *text, *api_url;
+		const char *server, *log;
+		bool sent;
+	} rows[] = {
+		{USER("{token: SECRET}"), "", "https://10.0.0.1:6443", "", true},
+		{USER("{token: SECRET}"), "https://a/b/", "https://a/b", "", true},
+		{USER("{token: SECRET}"), "http://a:SECRET@b", "http://a:SECRET@b", "without TLS",
+		 false},
+		{USER("{token: SECRET}"), "a:8080", "http://a:8080", "without TLS", false},
+		{USER("{client-certificate: a, client-key: b, username: SECRET}"), "a", "https://a",
+		 "", true},
+		{FILE_OF("{server: 'http://a'}", "{tokenFile: SECRET}"), "", "http://a",
+		 "without TLS", false},
+		{FILE_OF("{server: 'http://a'}", "{username: SECRET}"), "", "http://a",
+		 "without TLS", false},
+		{FILE_OF("{server: 'HTTP://a'}",
+			 "{exec: {command: SECRET, apiVersion: " V1 "beta1, args: [SECRET]}}"),
+		 "", "HTTP://a", "without TLS", false},
+		{FILE_OF("{server: 'http://a'}", "{}"), "", "http://a", "", false},
+		{CLUSTER("insecure-skip-tls-verify: true"), "", "https://10.0.0.1:6443",
+		 "(context c)): insecure-skip-tls-verify is set", true},
+	};
+	char path[] = "/tmp/weft-test-kubeconfig-XXXXXX", log[1024];
+	const int fd = mkostemp(path, O_CLOEXEC);
+
+	(void)state;
+	assert_true(fd >= 0);
+	(void)close(fd);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		const struct kube_settings settings = {.kubeconfig_file = path,
+						       .api_url = rows[i].api_url};
+		struct kube_access access;
+		bool sent;
+
+		assert_int_equal(file_write_atomic(path, rows[i].text, 0600, NULL), 0);
+		access = find(&settings, log, sizeof(log));
+		sent = access.token || access.token_file || access.user || access.exec.command ||
+		       access.exec.args;
+		if (strcmp(access.server, rows[i].server) != 0 || sent != rows[i].sent ||
+		    !strstr(log, rows[i].log) || !*log != !*rows[i].log || strstr(log, "SECRET"))
+			fail_msg("row %zu: %s, %d, %s", i, access.server, sent, log);
+		kube_access_done(&access);
+	}
+	(void)unlink(path);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -468,7 +554,7 @@ int main(void)
 		cmocka_unit_test(test_members), cmocka_unit_test(test_bool),
 		cmocka_unit_test(test_exec),    cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_limits),  cmocka_unit_test(test_in_cluster),
-		cmocka_unit_test(test_no_pod),
+		cmocka_unit_test(test_no_pod),  cmocka_unit_test(test_find),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
