@@ -165,6 +165,24 @@ static void on_ignored_timer(void *userdata)
 
 /* ---- from nodes to peers ---- */
 
+/* What of one family does not read, is as it was. */
+static void keep_family(const struct kube *k, const struct kube_node *node, struct lease *lease)
+{
+	const struct lease *old = peers_find(k->store.peers, node->name);
+
+	if (!old || strcmp(old->backend_type, lease->backend_type) != 0)
+		return;
+	IP_FOREACH_FAMILY (f) {
+		if (ip_net_is_set(&lease->subnet[f]) || !ip_net_is_set(&old->subnet[f]) ||
+		    !ip_net_equal(&old->subnet[f], &node->pod_cidr[f]))
+			continue;
+		lease->subnet[f] = old->subnet[f];
+		lease->public_ip[f] = old->public_ip[f];
+		lease->backend_data[f] =
+			old->backend_data[f] ? mem_strdup(old->backend_data[f]) : NULL;
+	}
+}
+
 /* The peer that @node says, all of which is known. */
 static void apply(struct kube *k, const struct kube_node *node)
 {
@@ -172,8 +190,10 @@ static void apply(struct kube *k, const struct kube_node *node)
 	struct err err = {""};
 	const int r = kube_node_lease(node, k->own.claim.conf.enabled, &lease, &err);
 
-	if (r == -EINVAL)
+	if (r == -EINVAL) {
 		kube_peers_complain(k, node->name, err.text);
+		keep_family(k, node, &lease);
+	}
 	if (ip_net_is_set(&lease.subnet[IP_V4]) || ip_net_is_set(&lease.subnet[IP_V6])) {
 		kube_gone_undo(k, node->name);
 		kube_gone_give_way(k, &lease);
