@@ -253,11 +253,12 @@ def told(host, pattern, status=503, timeout=10):
     ("get", "pods")])
 def test_a_right_is_missing(kube, h1, verb, resource):
     """The rule that is missing can be copied into a ClusterRole; given it, all goes on."""
-    kube.add_pod("flannel-x7k", "h1")
+    pod = f"flannel-{verb}-{resource.replace('/', '-')}"
+    kube.add_pod(pod, "h1")
     kube.set_rules([{**r, "verbs": [v for v in r["verbs"]
                                     if (v, r["resources"]) != (verb, [resource])]}
                     for r in FLANNEL_RULES])
-    h1.start_flanneld(wait=False, env={**NO_NODE, "POD_NAME": "flannel-x7k",
+    h1.start_flanneld(wait=False, env={**NO_NODE, "POD_NAME": pod,
                                        "POD_NAMESPACE": "kube-flannel"})
     told(h1, "403: system:serviceaccount:kube-flannel:flannel may not "
          f"{verb} {resource}: a ClusterRole bound to it needs the rule "

@@ -529,6 +529,27 @@ static void test_a_node_that_goes_while_it_is_asked_for(void **state)
 	tear_down();
 }
 
+/* The server's end of it, and ours should the server not keep to that. */
+static void test_a_watch_has_an_end(void **state)
+{
+	static const char name[] = "timeoutSeconds=";
+	const struct kube_call *watch;
+	const char *at;
+	long seconds;
+
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	watch = expect("GET", "watch=true");
+	at = strstr(watch->path, name);
+	assert_non_null(at);
+	seconds = strtol(at + strlen(name), NULL, 10);
+	assert_in_range(seconds, 300, 600);
+	assert_int_equal(watch->request.timeout_ms, (seconds + 30) * 1000);
+	assert_true(watch->request.own_connection);
+	tear_down();
+}
+
 /* A controller gives podCIDRs that are free to the next node that comes. */
 static void test_another_node_has_the_podcidr_at_once(void **state)
 {
@@ -756,6 +777,7 @@ int main(void)
 		cmocka_unit_test(test_heartbeats_are_nothing),
 		cmocka_unit_test(test_the_podcidr_of_a_new_node_is_asked_for),
 		cmocka_unit_test(test_a_node_that_goes_while_it_is_asked_for),
+		cmocka_unit_test(test_a_watch_has_an_end),
 		cmocka_unit_test(test_another_node_has_the_podcidr_at_once),
 		cmocka_unit_test(test_a_404_that_is_not_of_the_api),
 		cmocka_unit_test(test_a_peer_goes_in_a_moment_or_comes_back),
