@@ -6,7 +6,8 @@
  * may stand in for it: when the inner store reports a problem, or is silent for too long.
  *
  *	          inner: no config         inner: config            inner: synced
- *	config    of the file, then in use of the inner store       of the inner store
+ *	config,   of the file, then in use of the inner store       of the inner store
+ *	public_ip
  *	find_own  of the file              inner, else of the file  inner
  *	acquire   remembered; own, peers   passed on, also what     passed on
  *	          and synced of the file   was remembered
@@ -63,7 +64,9 @@ struct cached {
 	struct claim claim;
 	char *config, *place; /* last told; NULL: none */
 	bool has_own;
-	struct ip_net own[IP_FAMILY_COUNT]; /* last told */
+	struct ip_net own[IP_FAMILY_COUNT];   /* last told */
+	struct ip public_ip[IP_FAMILY_COUNT]; /* last told */
+	struct ip inner_public_ip[IP_FAMILY_COUNT];
 	bool synced;
 	char problem[ERR_TEXT_MAX]; /* last told; "": none */
 
@@ -190,7 +193,10 @@ static int write_state(struct cached *c, struct err *err)
 		.config = c->good_config,
 		.own = claim_lease(&c->claim, c->own, 0),
 	};
-	int code = state_save(c->path, &state, c->store.peers, err);
+	int code;
+
+	memcpy(state.public_ip, c->inner_public_ip, sizeof(state.public_ip));
+	code = state_save(c->path, &state, c->store.peers, err);
 
 	lease_done(&state.own);
 	return code;
@@ -248,6 +254,15 @@ static void tell_config(struct cached *c, const char *text, size_t len, const ch
 	c->config = mem_strdup(text);
 	c->place = mem_strdup(place);
 	c->store.events.config(text, len, place, c->store.events.userdata);
+}
+
+static void tell_public_ip(struct cached *c, const struct ip public_ip[IP_FAMILY_COUNT])
+{
+	if (!memcmp(c->public_ip, public_ip, sizeof(c->public_ip)))
+		return;
+	memcpy(c->public_ip, public_ip, sizeof(c->public_ip));
+	if (c->store.events.public_ip)
+		c->store.events.public_ip(public_ip, c->store.events.userdata);
 }
 
 static void tell_own(struct cached *c, const struct lease *own)
@@ -316,6 +331,7 @@ static void use_state(struct cached *c)
 		    lease_format_time(state->saved_s, time),
 		    format_age(wall_now_s() - state->saved_s, age, sizeof(age)), state->n_peers,
 		    state->n_peers == 1 ? "" : "s");
+	tell_public_ip(c, state->public_ip);
 	tell_config(c, state->config, strlen(state->config), state->place);
 }
 
@@ -383,6 +399,7 @@ static void on_inner_config(const char *text, size_t len, const char *place, voi
 	struct cached *c = userdata;
 
 	c->inner_has_config = true;
+	tell_public_ip(c, c->inner_public_ip); /* that of the file may be none any more */
 	if (!c->config || strcmp(c->config, text) != 0)
 		tell_config(c, text, len, place);
 	/* The owner knows it already, or goes on with what was in force before. */
@@ -411,10 +428,11 @@ static void on_inner_synced(void *userdata)
 
 static void on_inner_public_ip(const struct ip public_ip[IP_FAMILY_COUNT], void *userdata)
 {
-	const struct cached *c = userdata;
+	struct cached *c = userdata;
 
-	if (c->store.events.public_ip)
-		c->store.events.public_ip(public_ip, c->store.events.userdata);
+	memcpy(c->inner_public_ip, public_ip, sizeof(c->inner_public_ip));
+	tell_public_ip(c, public_ip);
+	mark_dirty(c);
 }
 
 static void on_inner_state(const char *problem, void *userdata)

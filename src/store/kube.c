@@ -149,13 +149,10 @@ static const struct store_ops kube_ops = {
 	.free = kube_free,
 };
 
-/* Both go into URLs. */
+/* They go into URLs. */
 static int check_name(const char *what, const char *name, struct err *err)
 {
-	size_t n =
-		strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._");
-
-	if (name[n] || n >= KUBE_NAME_MAX)
+	if (*name && !kube_name_is_good(name))
 		return err_set(err, -EINVAL, "%s: \"%.100s\" is not a name of Kubernetes", what,
 			       name);
 	return 0;

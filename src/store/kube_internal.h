@@ -69,6 +69,7 @@ struct kube_link {
 	bool own_listed;
 	bool has_garbage; /* the watch was unreadable, once */
 	char *cursor;     /* resourceVersion; NULL: none */
+	uint64_t newest;  /* heard of in any way: answers may be ahead of the watch */
 	char *next;       /* of the list, percent-encoded; NULL: from its beginning */
 	char *first;      /* the first page's resourceVersion */
 	int64_t live_since_ms, heard_ms;
@@ -85,7 +86,8 @@ struct kube_peers {
 	size_t n_asked;           /* nodes whose podCIDR is to be asked for */
 	struct kube_call *call;   /* asks for one */
 	char asked[KUBE_NAME_MAX];
-	struct event *timer; /* ask again */
+	uint64_t asked_version; /* that was known of it then */
+	struct event *timer;    /* ask again */
 	struct kube_retry retry;
 	int64_t not_before_ms;  /* after a failure; 0: now */
 	struct kube_gone *gone; /* deleted nodes whose peers go in a moment, by name */
@@ -108,6 +110,7 @@ struct kube_own {
 	bool looking;         /* for a podCIDR, with the timer */
 	int64_t get_after_ms; /* not before */
 	struct kube_call *call;
+	bool overtaken;      /* the watch has told more since the call began */
 	struct event *timer; /* step */
 	struct kube_retry retry;
 	int64_t not_before_ms;        /* after a failure; 0: now */
@@ -184,6 +187,8 @@ void kube_link_alive(struct kube *k);
 /* The stream that is being read makes no sense, or says that it has ended: looked at when
  * the piece has been read. */
 void kube_link_fail_stream(struct kube_link *link, int code, const char *why);
+/* This resourceVersion was heard of. */
+void kube_link_note_version(struct kube_link *link, const char *version);
 /* "/api/v1/nodes?" and @query. Caller frees. */
 char *kube_link_path(const struct kube *k, const char *query);
 /* Percent-encoded. Caller frees. */

@@ -249,6 +249,14 @@ int json_slice_find(struct json_slice object, const char *path, struct json_slic
 	return 0;
 }
 
+bool json_slice_is(struct json_slice value, const char *text)
+{
+	const size_t len = strlen(text);
+
+	return value.p && value.len == len + 2 && *value.p == '"' &&
+	       !memcmp(value.p + 1, text, len);
+}
+
 char *json_slice_string(struct json_slice value)
 {
 	_cleanup_json_ json_t *parsed = NULL;

@@ -23,6 +23,9 @@ struct json_slice {
  * absent or null. 0 or -EINVAL when the text up to there is no JSON. */
 int json_slice_find(struct json_slice object, const char *path, struct json_slice *ret_value);
 
+/* Whether @value is the string @text, of which nobody escapes a character. */
+bool json_slice_is(struct json_slice value, const char *text);
+
 /* The members of an object, or the elements of an array (names empty), one after the other. */
 struct json_walk {
 	const char *p, *end;

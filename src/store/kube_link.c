@@ -17,7 +17,8 @@
  * `cursor`, a resourceVersion; a watch goes on from there, also after a failure. A server
  * whose etcd was restored from a backup would be silent then until its history has caught up,
  * and then tell half of the truth: so after each watch that did not end by itself, the
- * server's present resourceVersion is looked at first. (One whose restored history is longer
+ * server's present resourceVersion is compared first with the newest that was heard of, in the
+ * watch or in an answer. (One whose restored history is longer
  * than ours by then cannot be told from one that went on.)
  */
 #include "store/kube_internal.h"
@@ -100,6 +101,14 @@ void kube_link_fail_stream(struct kube_link *link, int code, const char *why)
 	(void)err_set(&link->failure, code, "%s", why);
 }
 
+void kube_link_note_version(struct kube_link *link, const char *version)
+{
+	const uint64_t number = kube_version(version);
+
+	if (number > link->newest)
+		link->newest = number;
+}
+
 /* Our name is known: the owner asks for a lease once it has the config. */
 char *kube_link_path(const struct kube *k, const char *query)
 {
@@ -155,7 +164,7 @@ static void on_compared(const struct kube_outcome *outcome, void *userdata)
 	}
 	version = kube_link_string(outcome->body, "metadata.resourceVersion");
 	now = kube_version(version);
-	if (now && now < kube_version(link->cursor)) {
+	if (now && now < link->newest) {
 		link->suspect = true;
 		kube_list_start(k);
 		return;

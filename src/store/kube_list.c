@@ -87,6 +87,7 @@ static void end_list(struct kube *k)
 		loop_timer_set(link->list_timer, wait_ms);
 	}
 	kube_link_set_text(&link->cursor, TAKE_PTR(link->first));
+	link->newest = now;
 	kube_link_set_text(&link->next, NULL);
 	link->listed = true;
 	link->again = link->suspect = link->doubt = false;

@@ -14,8 +14,6 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define SEEN_INITIAL_EVENTS "k8s.io/initial-events-end"
-
 /* Kubernetes' limits for both parts of an annotation's name. */
 #define PREFIX_MAX 253
 #define NAME_MAX   63
@@ -120,15 +118,6 @@ void kube_keys_done(struct kube_keys *keys)
 
 /* ---- reading a node ---- */
 
-/* Whether @value is the string @text, which nobody escapes. */
-static bool is_string(struct json_slice value, const char *text)
-{
-	const size_t len = strlen(text);
-
-	return value.p && value.len == len + 2 && *value.p == '"' &&
-	       !memcmp(value.p + 1, text, len);
-}
-
 /* A string, owned; absent or null: NULL. */
 static int take_string(struct json_slice object, const char *path, char **ret_text, struct err *err)
 {
@@ -146,8 +135,7 @@ static int take_string(struct json_slice object, const char *path, char **ret_te
 	return 0;
 }
 
-/* Goes into paths and messages. */
-static bool is_node_name(const char *name)
+bool kube_name_is_good(const char *name)
 {
 	size_t n =
 		strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._");
@@ -162,9 +150,9 @@ static int parse_names(struct json_slice object, struct kube_node *node, struct 
 
 	if (r < 0)
 		return err_set(err, r, "it is no JSON object");
-	node->is_partial = is_string(kind, "PartialObjectMetadata");
+	node->is_partial = json_slice_is(kind, "PartialObjectMetadata");
 	/* The items of a list have no kind. */
-	if (kind.p && !node->is_partial && !is_string(kind, "Node"))
+	if (kind.p && !node->is_partial && !json_slice_is(kind, "Node"))
 		return err_set(err, -EINVAL, "its kind is %.*s", kind.len > 60 ? 60 : (int)kind.len,
 			       kind.p);
 	r = take_string(object, "metadata.name", &node->name, err);
@@ -178,7 +166,7 @@ static int parse_names(struct json_slice object, struct kube_node *node, struct 
 		free(node->name);
 		node->name = NULL;
 	}
-	if (node->name && !is_node_name(node->name))
+	if (node->name && !kube_name_is_good(node->name))
 		return err_set(err, -EINVAL, "\"%.60s\" is not a node's name", node->name);
 	return 0;
 }
@@ -186,10 +174,6 @@ static int parse_names(struct json_slice object, struct kube_node *node, struct 
 static int take_annotation(struct json_slice name, struct json_slice value,
 			   const struct kube_keys *keys, struct kube_node *node, struct err *err)
 {
-	static const char end[] = SEEN_INITIAL_EVENTS;
-
-	if (name.len == sizeof(end) - 1 && !memcmp(name.p, end, name.len))
-		node->end_of_initial_events = is_string(value, "true");
 	for (size_t i = 0; i < KUBE_ANNOTATION_COUNT; i++) {
 		if (strlen(keys->name[i]) != name.len ||
 		    memcmp(keys->name[i], name.p, name.len) != 0 || node->annotation[i])
@@ -261,7 +245,7 @@ static int parse_cidrs(struct json_slice spec, struct kube_node *node, struct er
 		if (r < 0)
 			return err_set(err, r, "spec.podCIDRs is no JSON");
 	}
-	return n || !value.p || is_string(value, "") ? 0 : take_cidr(value, node, err);
+	return n || !value.p || json_slice_is(value, "") ? 0 : take_cidr(value, node, err);
 }
 
 /* As kube_node_patch() writes it. */
@@ -277,7 +261,7 @@ static bool is_our_condition(struct json_slice condition)
 
 	for (size_t i = 0; i < ARRAY_SIZE(members); i++)
 		if (json_slice_find(condition, members[i][0], &value) < 0 ||
-		    !is_string(value, members[i][1]))
+		    !json_slice_is(value, members[i][1]))
 			return false;
 	return true;
 }
@@ -329,7 +313,7 @@ int kube_node_parse(struct json_slice object, const struct kube_keys *keys,
 	int r = parse_node(object, keys, &node, err);
 
 	if (r < 0) {
-		if (node.name && is_node_name(node.name))
+		if (node.name && kube_name_is_good(node.name))
 			(void)err_wrap(err, r, "node %s", node.name);
 		else
 			(void)err_wrap(err, r, "an object that is no node");
@@ -589,7 +573,7 @@ int kube_status_parse(struct json_slice object, struct kube_status *ret_status)
 	struct json_slice value;
 	unsigned code = 0;
 
-	if (json_slice_find(object, "kind", &value) < 0 || !is_string(value, "Status") ||
+	if (json_slice_find(object, "kind", &value) < 0 || !json_slice_is(value, "Status") ||
 	    take_number(object, "code", &code) < 0 ||
 	    take_text(object, "reason", status.reason, sizeof(status.reason)) < 0 ||
 	    take_text(object, "message", status.message, sizeof(status.message)) < 0 ||

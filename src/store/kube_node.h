@@ -13,6 +13,9 @@
 
 #define KUBE_NAME_MAX 254
 
+/* Of a node, a pod, a namespace: it may go into paths and messages as it is. */
+bool kube_name_is_good(const char *name);
+
 /* The annotations' full names. */
 enum kube_annotation {
 	KUBE_SUBNET_MANAGER,
@@ -41,7 +44,6 @@ struct kube_node {
 	char *annotation[KUBE_ANNOTATION_COUNT]; /* NULL: absent */
 	struct ip_net pod_cidr[IP_FAMILY_COUNT]; /* unset: none assigned, or unknown */
 	bool network_unavailable_is_false_by_us; /* the condition is as we would write it */
-	bool end_of_initial_events;              /* annotation k8s.io/initial-events-end */
 };
 /* -EINVAL: no such object; the error names the node, where it can. */
 int kube_node_parse(struct json_slice object, const struct kube_keys *keys,

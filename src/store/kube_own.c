@@ -77,8 +77,13 @@ static void see(struct kube *k, struct kube_node *node)
 {
 	struct kube_own *own = &k->own;
 
-	if (own->absent)
+	if (own->absent) {
 		log_info("Our node %s is there again", own->name);
+		own->not_before_ms = 0; /* it need not be looked for */
+	}
+	/* Nobody has taken from it what it never had. */
+	if (own->node.uid && !same_uid(node, &own->node))
+		own->asked++;
 	if (node->is_partial && same_uid(node, &own->node))
 		memcpy(node->pod_cidr, own->node.pod_cidr, sizeof(node->pod_cidr));
 	if (node->is_partial &&
@@ -105,6 +110,7 @@ void kube_own_take(struct kube *k, struct kube_node *node)
 		   (node->is_partial || !own->node.is_partial)) {
 		return; /* our own patch, or an answer, as the watch tells it */
 	} else {
+		own->overtaken = true;
 		see(k, node);
 	}
 	kube_own_step(k);
@@ -158,6 +164,9 @@ void kube_own_deleted(struct kube *k, const struct kube_node *node)
 	/* What it answers is about the one before. */
 	kube_call_cancel(TAKE_PTR(own->call));
 	own->get_needed = false;
+	/* What was before its end, and is told later, is not believed. */
+	kube_link_set_text(&own->node.resource_version,
+			   node->resource_version ? mem_strdup(node->resource_version) : NULL);
 	say_absent(k, "it was deleted");
 }
 
@@ -166,6 +175,7 @@ void kube_own_deleted(struct kube *k, const struct kube_node *node)
 static struct kube_call *call_own(struct kube *k, const char *path, const char *patch,
 				  void (*done)(const struct kube_outcome *outcome, void *userdata))
 {
+	k->own.overtaken = false;
 	return kube_call_new(k->api, &(struct kube_request){
 					     .method = patch ? "PATCH" : "GET",
 					     .path = path,
@@ -178,14 +188,23 @@ static struct kube_call *call_own(struct kube *k, const char *path, const char *
 				     });
 }
 
+/* Whether the watch has told meanwhile what came after the answer. */
+static bool is_overtaken(const struct kube_own *own, const struct kube_node *node)
+{
+	const uint64_t version = kube_version(node->resource_version);
+
+	return own->overtaken && (!version || version < kube_version(own->node.resource_version));
+}
+
 /* What a GET and a PATCH answer: our node, whole. False: it is not, which was said. */
 static bool take_answer(struct kube *k, const struct kube_outcome *outcome)
 {
-	char why[ERR_TEXT_MAX];
+	_cleanup_free_ char *name = NULL;
 	struct kube_node node;
 	struct err err;
 
 	k->own.call = NULL;
+	k->own.get_needed = true;
 	if (outcome->absent) {
 		on_absent(k);
 		return false;
@@ -194,17 +213,25 @@ static bool take_answer(struct kube *k, const struct kube_outcome *outcome)
 		retry_later(k, outcome->why, outcome->wait_ms);
 		return false;
 	}
-	if (kube_node_parse(outcome->body, &k->keys, &node, &err) < 0 ||
-	    !kube_own_is(k, node.name)) {
-		(void)snprintf(why, sizeof(why),
-			       "%.200s: what it answers for our node is no Node: is that a "
-			       "Kubernetes API?",
-			       kube_api_describe(k->api));
-		retry_later(k, why, 0);
+	name = kube_link_string(outcome->body, "metadata.name");
+	if (!kube_own_is(k, name)) {
+		(void)err_set(&err, -EPROTO,
+			      "%.200s: what it answers for our node is not that: is it a "
+			      "Kubernetes API?",
+			      kube_api_describe(k->api));
+		retry_later(k, err.text, 0);
+		return false;
+	}
+	if (kube_node_parse(outcome->body, &k->keys, &node, &err) < 0) {
+		retry_later(k, err.text, 0);
 		return false;
 	}
 	worked(&k->own);
-	see(k, &node);
+	kube_link_note_version(&k->link, node.resource_version);
+	if (!is_overtaken(&k->own, &node)) {
+		k->own.get_needed = false;
+		see(k, &node);
+	}
 	kube_node_done(&node);
 	return true;
 }
@@ -213,12 +240,8 @@ static void on_got(const struct kube_outcome *outcome, void *userdata)
 {
 	struct kube *k = userdata;
 
-	k->own.get_needed = false;
-	if (!take_answer(k, outcome)) {
-		k->own.get_needed = true;
-		return;
-	}
-	kube_own_step(k);
+	if (take_answer(k, outcome))
+		kube_own_step(k);
 }
 
 static void call_get(struct kube *k)
@@ -233,11 +256,9 @@ static void on_patched(const struct kube_outcome *outcome, void *userdata)
 {
 	struct kube *k = userdata;
 
-	if (!take_answer(k, outcome)) {
-		/* It may have been written for all that. */
-		k->own.get_needed = true;
+	/* Otherwise it may have been written for all that: it is read again. */
+	if (!take_answer(k, outcome))
 		return;
-	}
 	k->own.served = k->own.sent;
 	k->own.published = true;
 	kube_tell_synced(k);
@@ -267,8 +288,7 @@ static void on_pod(const struct kube_outcome *outcome, void *userdata)
 	}
 	if (json_slice_find(outcome->body, "spec.nodeName", &value) == 0 && value.p)
 		own->name = json_slice_string(value);
-	if (!own->name || !*own->name || strpbrk(own->name, "/?#% ") ||
-	    strlen(own->name) >= KUBE_NAME_MAX) {
+	if (!own->name || !kube_name_is_good(own->name)) {
 		free(TAKE_PTR(own->name));
 		(void)snprintf(why, sizeof(why),
 			       "pod %.100s in namespace %.100s (POD_NAME, POD_NAMESPACE) has no "
@@ -317,7 +337,7 @@ static void settle(struct kube *k)
 	if (*own->fight && loop_now_ms() > own->rewritten_ms + 2 * own->rewrite_wait_ms)
 		*own->fight = '\0';
 	else if (*own->fight)
-		loop_timer_set(own->timer, 2 * own->rewrite_wait_ms);
+		loop_timer_set_sooner(own->timer, 2 * own->rewrite_wait_ms);
 	set_own_problem(k, "");
 }
 
@@ -330,11 +350,13 @@ static void publish(struct kube *k)
 	struct err err;
 	const int r = kube_publish_subnet(k, subnet, &err);
 
+	if (r == -EAGAIN && own->node.is_partial)
+		return; /* it is about to be read */
 	if (r < 0) {
 		set_own_problem(k, err.text);
 		own->looking = r == -EAGAIN;
 		if (own->looking && !own->get_needed)
-			loop_timer_set(own->timer, loop_jitter_ms(LOOK_MS));
+			loop_timer_set_sooner(own->timer, loop_jitter_ms(LOOK_MS));
 		return;
 	}
 	lease = kube_publish_lease(k, subnet);
@@ -371,8 +393,12 @@ void kube_own_step(struct kube *k)
 	}
 	if (own->get_needed)
 		loop_timer_set(own->timer, own->get_after_ms - now);
-	if (own->wanted && own->node.name && !own->absent)
+	if (!own->node.name || own->absent)
+		return;
+	if (own->wanted)
 		publish(k);
+	else
+		set_own_problem(k, "");
 }
 
 static void on_timer(void *userdata)

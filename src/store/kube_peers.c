@@ -19,6 +19,7 @@
 #include "base/mem.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 
 /* Memory that runs out aborts, as in base/mem.h. */
@@ -26,6 +27,8 @@
 #include <uthash.h>
 
 #define IGNORED_QUIET_MS 10000
+#define CROWD            1000 /* hosts that may ask for a node at the same moment */
+#define CROWD_MS         200  /* for so many more to ask */
 
 struct kube_known {
 	UT_hash_handle hh;
@@ -34,6 +37,7 @@ struct kube_known {
 	uint64_t digest;  /* of what its peer was made of; 0: of nothing */
 	uint32_t listed;  /* the last list that it was in */
 	bool asked;       /* its podCIDR is to be asked for */
+	bool stays;       /* what the digest is of makes a peer, or keeps the one before */
 	struct ip_net pod_cidr[IP_FAMILY_COUNT - 1];
 	char name[];
 };
@@ -85,13 +89,16 @@ static struct kube_known *add(struct kube *k, const char *name)
 	return known;
 }
 
-/* After a failure not before its wait is over. */
+/* After a failure not before its wait is over. Every host hears of a new node at the same
+ * time, and asks. */
 static void ask_soon(struct kube *k)
 {
+	const int64_t limit_ms = (int64_t)(peers_count(k->store.peers) / CROWD) * CROWD_MS;
+	const int64_t spread_ms = loop_jitter_ms(2 * limit_ms) - limit_ms;
 	const int64_t wait_ms = k->peers.not_before_ms - loop_now_ms();
 
 	if (!k->peers.call)
-		loop_timer_set_sooner(k->peers.timer, wait_ms > 0 ? wait_ms : 0);
+		loop_timer_set_sooner(k->peers.timer, wait_ms > spread_ms ? wait_ms : spread_ms);
 }
 
 static void set_asked(struct kube *k, struct kube_known *known, bool asked)
@@ -183,29 +190,34 @@ static void keep_family(const struct kube *k, const struct kube_node *node, stru
 	}
 }
 
-/* The peer that @node says, all of which is known. */
-static void apply(struct kube *k, const struct kube_node *node)
+/* The peer that @node says, all of which is known. Whether there is one, or the one before is
+ * to stay. */
+static bool apply(struct kube *k, const struct kube_node *node)
 {
 	struct lease lease = {0};
 	struct err err = {""};
 	const int r = kube_node_lease(node, k->own.claim.conf.enabled, &lease, &err);
+	const bool is_peer =
+		ip_net_is_set(&lease.subnet[IP_V4]) || ip_net_is_set(&lease.subnet[IP_V6]);
 
 	if (r == -EINVAL) {
 		kube_peers_complain(k, node->name, err.text);
 		keep_family(k, node, &lease);
 	}
-	if (ip_net_is_set(&lease.subnet[IP_V4]) || ip_net_is_set(&lease.subnet[IP_V6])) {
-		kube_gone_undo(k, node->name);
+	if (!is_peer && r != -EINVAL) {
+		kube_gone_add(k, node->name);
+		return false;
+	}
+	kube_gone_undo(k, node->name);
+	/* Unreadable is not gone. */
+	if (is_peer) {
 		kube_gone_give_way(k, &lease);
 		peers_put(k->store.peers, node->name, &lease);
-	} else if (r == -EINVAL) {
-		/* Unreadable is not gone. */
-		kube_gone_undo(k, node->name);
-		(void)peers_keep(k->store.peers, node->name);
 	} else {
-		kube_gone_add(k, node->name);
+		(void)peers_keep(k->store.peers, node->name);
 	}
 	lease_done(&lease);
+	return true;
 }
 
 static bool is_managed(const struct kube_node *node)
@@ -215,25 +227,33 @@ static bool is_managed(const struct kube_node *node)
 	return value && !strcmp(value, "true");
 }
 
+/* What never changes while it is that node: but a backup may be from before it was given. */
+static bool is_same_node(const struct kube_known *known, const struct kube_node *node)
+{
+	return known->uid == digest_uid(node) &&
+	       (node->is_partial ||
+		!memcmp(known->pod_cidr, &node->pod_cidr[IP_V4], sizeof(known->pod_cidr)));
+}
+
 /* Whether it is the same as before, or older. */
 static bool is_no_news(struct kube *k, struct kube_known *known, const struct kube_node *node,
 		       bool listed)
 {
 	const uint64_t version = kube_version(node->resource_version);
-	const bool same = known->uid == digest_uid(node);
 
 	/* A list is as of one moment, which may be an earlier one than that of an answer; but
 	 * then the watch that follows it tells the rest. */
 	if (!listed && version && version < known->version)
 		return true;
 	known->version = version;
-	if (!same || known->digest != digest_node(node) || known->asked)
+	if (!is_same_node(known, node) || known->digest != digest_node(node) || known->asked)
 		return false;
+	/* One of flannel's without a podCIDR may have it by now. */
+	if (!known->stays)
+		return !is_managed(node);
 	/* Also: listed. */
-	if (!peers_keep(k->store.peers, node->name))
-		return false;
-	kube_gone_undo(k, node->name);
-	return true;
+	(void)peers_keep(k->store.peers, node->name);
+	return has_cidr(known);
 }
 
 void kube_peers_take(struct kube *k, struct kube_node *node, bool listed)
@@ -264,7 +284,7 @@ void kube_peers_take(struct kube *k, struct kube_node *node, bool listed)
 	/* What is not partial and has none, has none. */
 	node->is_partial = false;
 	known->digest = digest_node(node);
-	apply(k, node);
+	known->stays = apply(k, node);
 }
 
 void kube_peers_keep(struct kube *k, const struct kube_node *node)
@@ -321,13 +341,22 @@ static void take_answer(struct kube *k, struct json_slice body)
 	struct kube_node node = {0};
 	struct err err;
 
+	if (!known)
+		return;
 	/* The watch tells again when it matters. */
-	if (known)
-		set_asked(k, known, false);
-	if (kube_node_parse(body, &k->keys, &node, &err) < 0)
+	set_asked(k, known, false);
+	if (kube_node_parse(body, &k->keys, &node, &err) < 0) {
 		kube_peers_complain(k, k->peers.asked, err.text);
-	else if (known && node.name && !strcmp(node.name, k->peers.asked))
-		kube_peers_take(k, &node, false);
+	} else if (node.name && !strcmp(node.name, k->peers.asked)) {
+		kube_link_note_version(&k->link, node.resource_version);
+		if (known->version != k->peers.asked_version &&
+		    kube_version(node.resource_version) < known->version) {
+			set_asked(k, known, true); /* the watch has been faster */
+		} else {
+			known->version = 0; /* this is what it is now, older or not */
+			kube_peers_take(k, &node, false);
+		}
+	}
 	kube_node_done(&node);
 }
 
@@ -356,6 +385,16 @@ static void on_answer(const struct kube_outcome *outcome, void *userdata)
 	ask_next(k);
 }
 
+/* Not older than what the watch has told: a server has that at hand, and need not ask etcd. */
+static char *path_to_ask(const struct kube_known *known)
+{
+	char query[48] = "";
+
+	if (known->version)
+		(void)snprintf(query, sizeof(query), "?resourceVersion=%" PRIu64, known->version);
+	return kube_node_path(known->name, query);
+}
+
 static void ask_next(struct kube *k)
 {
 	struct kube_peers *p = &k->peers;
@@ -371,7 +410,8 @@ static void ask_next(struct kube *k)
 		return;
 	}
 	(void)snprintf(p->asked, sizeof(p->asked), "%s", known->name);
-	path = kube_node_path(known->name, "");
+	p->asked_version = known->version;
+	path = path_to_ask(known);
 	p->call = kube_call_new(k->api, &(struct kube_request){
 						.method = "GET",
 						.path = path,

@@ -134,7 +134,7 @@ bool kube_publish_may_rewrite(struct kube *k)
 	if (!own->rewritten_ms || now - due > REWRITE_QUIET_MS)
 		own->rewrite_wait_ms = 0;
 	if (own->rewrite_wait_ms && now < due) {
-		loop_timer_set(own->timer, due - now);
+		loop_timer_set_sooner(own->timer, due - now);
 		return false;
 	}
 	again = own->rewrite_wait_ms > 2 * REWRITE_FIRST_MS;

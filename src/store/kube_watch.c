@@ -59,6 +59,7 @@ static void on_node_event(struct kube *k, struct json_slice object, bool deleted
 		kube_list_take_unreadable(k, object, &err);
 		return;
 	}
+	kube_link_note_version(link, node.resource_version);
 	if (node.resource_version && *node.resource_version)
 		kube_link_set_text(&link->cursor, mem_strdup(node.resource_version));
 	if (node.name && kube_own_is(k, node.name)) {
@@ -75,13 +76,6 @@ static void on_node_event(struct kube *k, struct json_slice object, bool deleted
 	kube_node_done(&node);
 }
 
-static bool is_word(struct json_slice value, const char *word)
-{
-	const size_t len = strlen(word);
-
-	return value.len == len + 2 && !memcmp(value.p + 1, word, len);
-}
-
 static void on_event(struct json_slice event, void *userdata)
 {
 	struct kube *k = userdata;
@@ -94,17 +88,18 @@ static void on_event(struct json_slice event, void *userdata)
 	    json_slice_find(event, "object", &object) < 0 || !type.p || !object.p) {
 		kube_link_fail_stream(&k->link, -EPROTO,
 				      "the watch tells something that is no event");
-	} else if (is_word(type, "ADDED") || is_word(type, "MODIFIED")) {
+	} else if (json_slice_is(type, "ADDED") || json_slice_is(type, "MODIFIED")) {
 		on_node_event(k, object, false);
-	} else if (is_word(type, "DELETED")) {
+	} else if (json_slice_is(type, "DELETED")) {
 		on_node_event(k, object, true);
-	} else if (is_word(type, "BOOKMARK")) {
+	} else if (json_slice_is(type, "BOOKMARK")) {
 		version = kube_link_string(object, "metadata.resourceVersion");
+		kube_link_note_version(&k->link, version);
 		if (version && *version)
 			kube_link_set_text(&k->link.cursor, version);
 		else
 			free(version);
-	} else if (is_word(type, "ERROR")) {
+	} else if (json_slice_is(type, "ERROR")) {
 		on_error_event(k, object);
 	}
 }

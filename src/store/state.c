@@ -149,6 +149,16 @@ static int parse_own(const char *text, struct state *state)
 	return parse_lease(text, key, &state->own);
 }
 
+static int parse_public_ip(const char *text, struct state *state)
+{
+	struct ip ip;
+
+	if (ip_parse(text, &ip))
+		return -EINVAL;
+	state->public_ip[ip.family] = ip;
+	return 0;
+}
+
 static int count_peer(const char *text, struct state *state)
 {
 	(void)text;
@@ -160,8 +170,10 @@ static const struct {
 	const char *word;
 	int (*parse)(const char *text, struct state *state);
 } words[] = {
-	{"store", parse_store}, {"saved", parse_saved}, {"config", parse_config},
-	{"own", parse_own},     {"peer", count_peer},   {"node", count_peer},
+	{"store", parse_store},         {"saved", parse_saved},
+	{"config", parse_config},       {"own", parse_own},
+	{"peer", count_peer},           {"node", count_peer},
+	{"public-ip", parse_public_ip},
 };
 
 static int parse_line(const struct line *line, struct state *state)
@@ -282,7 +294,7 @@ static void write_peer(const char *name, const struct lease *lease, void *userda
 void state_write(FILE *stream, const struct state *state, const struct peers *peers)
 {
 	_cleanup_free_ char *store = mem_strdup(state->store);
-	char time[32], key[LEASE_KEY_MAX];
+	char time[32], key[LEASE_KEY_MAX], ip[IP_STRLEN];
 
 	log_clean(store);
 	(void)fprintf(stream, FIRST_LINE "\nstore %s\nsaved %s\nconfig ", store,
@@ -295,6 +307,10 @@ void state_write(FILE *stream, const struct state *state, const struct peers *pe
 		(void)fputs("own ", stream);
 		write_record(stream, key, &state->own);
 	}
+	IP_FOREACH_FAMILY (f)
+		if (ip_is_set(&state->public_ip[f]))
+			(void)fprintf(stream, "public-ip %s\n",
+				      ip_format(&state->public_ip[f], ip));
 	peers_each(peers, write_peer, stream);
 	(void)fprintf(stream, "end %zu\n", peers_count(peers));
 }

@@ -8,6 +8,7 @@
  *	saved <RFC 3339>
  *	config <place> <text>               both as JSON strings
  *	own <key> <record>                  as in a datastore
+ *	public-ip <address>                 that an admin has given this host: per family
  *	peer <key> <record>                 each; where its key is another name:
  *	node <name> <key> <record>
  *	end <number of peers>
@@ -38,8 +39,9 @@ struct state {
 	char *store;
 	int64_t saved_s;
 	char *place, *config;
-	struct lease own; /* no subnet: none */
-	size_t n_peers;   /* read only */
+	struct lease own;                     /* no subnet: none */
+	struct ip public_ip[IP_FAMILY_COUNT]; /* an admin's wish; unset: none */
+	size_t n_peers;                       /* read only */
 };
 
 void state_done(struct state *state);

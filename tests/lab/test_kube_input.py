@@ -365,8 +365,8 @@ def test_a_certificate_of_another_name(shared, kube, h1):
 
 
 @pytest.mark.parametrize("answer, pattern", [
-    ({"kind": "body", "text": "<html>Login</html>"}, "https://.*is no Node: is that a Kubernetes API"),
-    ({"kind": "body", "text": '{"kind":"Status"}'}, "https://.*is no Node: is that a Kubernetes API"),
+    ({"kind": "body", "text": "<html>Login</html>"}, "https://.*what it answers for our node is not that: is it a Kubernetes API"),
+    ({"kind": "body", "text": '{"kind":"Status"}'}, "https://.*what it answers for our node is not that: is it a Kubernetes API"),
     ({"kind": "status", "code": 404, "body": "default backend"}, "404, not from a Kubernetes API"),
     ({"kind": "status", "code": 302}, "302: it sends us elsewhere"),
     ({"kind": "status", "code": 500, "body": "oh dear\nmore"}, "500: .*oh dear"),

@@ -120,6 +120,15 @@ static void inner_synced(void)
 	inner.store.events.synced(inner.store.events.userdata);
 }
 
+static void inner_public_ip(const char *text)
+{
+	struct ip public_ip[IP_FAMILY_COUNT] = {0};
+
+	if (text)
+		public_ip[IP_V4] = messages_ip(text);
+	inner.store.events.public_ip(public_ip, inner.store.events.userdata);
+}
+
 static void inner_state(const char *problem)
 {
 	inner.store.events.state(problem, inner.store.events.userdata);
@@ -250,6 +259,15 @@ static void on_state(const char *problem, void *userdata)
 	tell("state", problem ?: "fine");
 }
 
+static void on_public_ip(const struct ip public_ip[IP_FAMILY_COUNT], void *userdata)
+{
+	char text[IP_STRLEN];
+
+	(void)userdata;
+	tell("public_ip",
+	     ip_is_set(&public_ip[IP_V4]) ? ip_format(&public_ip[IP_V4], text) : "none");
+}
+
 static void on_changed(const char *key, const struct lease *before, const struct lease *after,
 		       void *userdata)
 {
@@ -261,7 +279,8 @@ static void on_changed(const char *key, const struct lease *before, const struct
 
 static void make(store_new_fn new_inner, void *arg)
 {
-	const struct store_events events = {on_config, on_own, on_synced, on_state, NULL, NULL};
+	const struct store_events events = {on_config, on_own,       on_synced,
+					    on_state,  on_public_ip, NULL};
 
 	owner.attrs.public_ip[IP_V4] = messages_ip("192.0.2.1");
 	(void)snprintf(owner.attrs.backend_type, sizeof(owner.attrs.backend_type), "host-gw");
@@ -663,6 +682,38 @@ static void test_other_address(void **state)
 	assert_false(owner.store->ops->find_own(owner.store, &owner.attrs, &own));
 }
 
+/* An address that an admin has given us is ours without the datastore as well. */
+static void test_public_ip(void **state)
+{
+	static const char file[] = HEAD(STORE, CONFIG_LINE) OWN "public-ip 203.0.113.9\nend 0\n";
+
+	(void)state;
+	put_file(file);
+	inner.start_problem = "refused";
+	start();
+	WAIT(strstr(owner.told, "synced"));
+	told_one("public_ip 203.0.113.9\nconfig " CONFIG "\nstate refused" USING
+		 "\nown 10.5.1.0-24\nsynced 0");
+	/* It is another now; the config comes behind. */
+	inner_public_ip("203.0.113.10");
+	inner_config(CONFIG);
+	told_one("public_ip 203.0.113.10");
+	inner_own("10.5.1.0-24");
+	inner_synced();
+	owner.store->ops->free(owner.store);
+	owner.store = NULL;
+	stop();
+
+	/* Without one, nothing is told by the inner store. */
+	inner.start_problem = "refused";
+	start();
+	WAIT(strstr(owner.told, "synced"));
+	assert_non_null(strstr(owner.told, "public_ip 203.0.113.10\n"));
+	*owner.told = '\0';
+	inner_config(CONFIG);
+	told_one("public_ip none");
+}
+
 static void test_find_own(void **state)
 {
 	struct lease own;
@@ -834,6 +885,7 @@ int main(void)
 		TEST(test_asks_later),
 		TEST(test_back_just_now),
 		TEST(test_other_address),
+		TEST(test_public_ip),
 		TEST(test_find_own),
 		TEST(test_open_list),
 		TEST(test_bad_peers),

@@ -1,211 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_kube.c - the Kubernetes store against an API that does what the test says
- *
- * Calls are taken down instead of being sent; the test answers those that it expects.
- */
-#include "messages.h"
-#include "store/kube_internal.h"
+/* test_kube.c - the Kubernetes store against an API that does what the test says */
+#include "kube_fake.h"
 
-#include <errno.h>
-#include <event2/event.h>
-#include <stdio.h>
-#include <sys/stat.h>
-#include <time.h>
-
-#define PREFIX      "flannel.alpha.coreos.com/"
-#define PREFIX_TYPE "\"" PREFIX "backend-type\":\"host-gw\","
-#define CONFIG      "{\"Network\":\"10.5.0.0/16\"}"
-
-/* -- time ------------------------------------------------------------------------------ */
-
-static int64_t false_now_ms = 1000000;
-
-/* In the C library's place, for libevent as well. */
-int false_clock(clockid_t clock, struct timespec *ts) __asm__("clock_gettime");
-int false_clock(clockid_t clock, struct timespec *ts)
-{
-	(void)clock;
-	ts->tv_sec = false_now_ms / 1000;
-	ts->tv_nsec = false_now_ms % 1000 * 1000000;
-	return 0;
-}
-
-/* -- the API --------------------------------------------------------------------------- */
-
-#define CALLS 8
-
-struct kube_call {
-	bool open;
-	char method[8], path[512], body[2048];
-	struct kube_request request;
-};
-
-static struct kube_call calls[CALLS];
-
-int kube_api_new(struct loop *loop, struct kube_access *access, struct kube_api **ret_api,
-		 struct err *err)
-{
-	(void)loop;
-	(void)access;
-	(void)err;
-	*ret_api = NULL;
-	return 0;
-}
-
-void kube_api_free(struct kube_api *api)
-{
-	assert_null(api);
-}
-
-const char *kube_api_describe(const struct kube_api *api)
-{
-	(void)api;
-	return "https://a (test)";
-}
-
-struct kube_call *kube_call_new(struct kube_api *api, const struct kube_request *request)
-{
-	struct kube_call *call = calls;
-
-	(void)api;
-	while (call->open)
-		assert_true(++call < calls + CALLS);
-	*call = (struct kube_call){.open = true, .request = *request};
-	(void)snprintf(call->method, sizeof(call->method), "%s", request->method);
-	(void)snprintf(call->path, sizeof(call->path), "%s", request->path);
-	(void)snprintf(call->body, sizeof(call->body), "%s", request->body ? request->body : "");
-	return call;
-}
-
-void kube_call_cancel(struct kube_call *call)
-{
-	if (!call)
-		return;
-	assert_true(call->open);
-	call->open = false;
-}
-
-/* -- the store's owner ----------------------------------------------------------------- */
-
-struct fixture {
-	struct loop *loop;
-	struct peers *peers;
-	struct store *store;
-	struct kube_settings settings;
-	char dir[64], path[128];
-	char own[LEASE_KEY_MAX], config[128], problem[ERR_TEXT_MAX], public_ip[IP_STRLEN];
-	int n_own, n_synced, n_config, n_changed, n_removed;
-};
-
-static struct fixture f;
-
-static void on_changed(const char *key, const struct lease *before, const struct lease *after,
-		       void *userdata)
-{
-	(void)key;
-	(void)before;
-	(void)userdata;
-	f.n_changed++;
-	f.n_removed += !after;
-}
-
-static void on_config(const char *text, size_t len, const char *place, void *userdata)
-{
-	(void)userdata;
-	assert_int_equal(text[len], '\0');
-	assert_string_equal(place, f.path);
-	f.n_config++;
-	(void)snprintf(f.config, sizeof(f.config), "%s", text);
-}
-
-static void on_own(const struct lease *own, void *userdata)
-{
-	(void)userdata;
-	f.n_own++;
-	lease_format_key(own->subnet, f.own);
-}
-
-static void on_synced(void *userdata)
-{
-	(void)userdata;
-	f.n_synced++;
-}
-
-static void on_state(const char *problem, void *userdata)
-{
-	(void)userdata;
-	(void)snprintf(f.problem, sizeof(f.problem), "%s", problem ? problem : "");
-}
-
-static void on_public_ip(const struct ip public_ip[IP_FAMILY_COUNT], void *userdata)
-{
-	(void)userdata;
-	assert_true(f.n_config || !f.n_own);
-	if (ip_is_set(&public_ip[IP_V4]))
-		ip_format(&public_ip[IP_V4], f.public_ip);
-	else
-		*f.public_ip = '\0';
-}
-
-/* -- rounds ---------------------------------------------------------------------------- */
-
-static void turn(void)
-{
-	(void)event_base_loop(loop_base(f.loop), EVLOOP_NONBLOCK);
-	false_now_ms += 10;
-}
-
-#include "wait.h"
-
-static void pass_ms(int64_t ms)
-{
-	for (int64_t until = false_now_ms + ms; false_now_ms < until;)
-		turn();
-}
-
-/* The open call whose path has @part in it; NULL: there is none. */
-static struct kube_call *find(const char *method, const char *part)
-{
-	for (struct kube_call *call = calls; call < calls + CALLS; call++)
-		if (call->open && !strcmp(call->method, method) && strstr(call->path, part))
-			return call;
-	return NULL;
-}
-
-static struct kube_call *expect(const char *method, const char *part)
-{
-	struct kube_call *call;
-
-	WAIT_MS(90000, (call = find(method, part)) != NULL);
-	return call;
-}
-
-static void answer(struct kube_call *call, const struct kube_outcome *outcome)
-{
-	const struct kube_request request = call->request;
-
-	call->open = false;
-	request.done(outcome, request.userdata);
-}
-
-static void give(struct kube_call *call, const char *body)
-{
-	answer(call, &(struct kube_outcome){.http_status = 200, .body = {body, strlen(body)}});
-}
-
-static void refuse(struct kube_call *call, int code, const char *why)
-{
-	answer(call, &(struct kube_outcome){.http_status = code,
-					    .why = why,
-					    .absent = code == 404,
-					    .expired = code == 410});
-}
-
-static void feed(struct kube_call *call, const char *text)
-{
-	assert_true(call->open);
-	call->request.piece(text, strlen(text), call->request.userdata);
-}
+#include <sys/param.h>
 
 /* -- objects --------------------------------------------------------------------------- */
 
@@ -291,66 +88,6 @@ static struct kube_call *watch_begins(void)
 	return call;
 }
 
-/* -- beginning and end ----------------------------------------------------------------- */
-
-static void write_config(const char *text)
-{
-	FILE *file = fopen(f.path, "w");
-
-	assert_non_null(file);
-	assert_true(fputs(text, file) >= 0);
-	assert_int_equal(fclose(file), 0);
-}
-
-static void set_up(void)
-{
-	const struct store_events events = {on_config, on_own,       on_synced,
-					    on_state,  on_public_ip, NULL};
-	struct err err;
-
-	memset(&f, 0, sizeof(f));
-	memset(calls, 0, sizeof(calls));
-	(void)snprintf(f.dir, sizeof(f.dir), "/tmp/test_kube.XXXXXX");
-	assert_non_null(mkdtemp(f.dir));
-	(void)snprintf(f.path, sizeof(f.path), "%s/net-conf.json", f.dir);
-	write_config(CONFIG);
-	f.loop = loop_new();
-	f.peers = peers_new(on_changed, NULL);
-	f.settings = (struct kube_settings){.api_url = "http://a",
-					    .kubeconfig_file = "",
-					    .annotation_prefix = "flannel.alpha.coreos.com",
-					    .net_config_path = f.path,
-					    .node_name = "h1",
-					    .pod_name = "",
-					    .pod_namespace = ""};
-	if (store_kube_new(f.loop, &f.settings, f.peers, &events, &f.store, &err))
-		fail_msg("%s", err.text);
-	f.store->ops->start(f.store);
-}
-
-static void tear_down(void)
-{
-	f.store->ops->free(f.store);
-	for (const struct kube_call *call = calls; call < calls + CALLS; call++)
-		assert_false(call->open);
-	peers_free(f.peers);
-	loop_free(f.loop);
-	(void)unlink(f.path);
-	assert_int_equal(rmdir(f.dir), 0);
-}
-
-static void want(void)
-{
-	struct lease attrs = {.public_ip[IP_V4] = messages_ip("192.0.2.1"),
-			      .backend_type = "host-gw"};
-	struct netconf conf;
-	const struct store_request request = {.conf = &conf, .attrs = &attrs};
-
-	assert_int_equal(netconf_parse(CONFIG, strlen(CONFIG), "c", &conf, NULL), 0);
-	f.store->ops->acquire(f.store, &request);
-	netconf_done(&conf);
-}
-
 /* Our node is as it should be, the peers named by @names are there, and the watch stands. */
 static void reach_watch(const char *const names[], unsigned n)
 {
@@ -378,6 +115,10 @@ static void test_the_config_waits_for_our_node(void **state)
 	assert_int_equal(f.n_config, 0);
 	refuse(expect("GET", "/h1"), 0, "connection refused");
 	assert_string_equal(f.problem, "connection refused");
+	give(expect("GET", "/h1"), whole("h1", "u", 1, "10.5.1.0/240", NULL));
+	assert_string_equal(f.problem, "node h1: podCIDR \"10.5.1.0/240\" is not a subnet");
+	give(expect("GET", "/h1"), whole("h2", "u", 1, "10.5.2.0/24", NULL));
+	assert_non_null(strstr(f.problem, "is it a Kubernetes API?"));
 	give(expect("GET", "/h1"),
 	     "{\"kind\":\"Node\",\"metadata\":{\"name\":\"h1\",\"uid\":\"u\","
 	     "\"annotations\":{\"" PREFIX "node-public-ip\":\"192.0.2.9\"}},\"spec\":{}}");
@@ -452,6 +193,113 @@ static void test_our_node_is_made_anew(void **state)
 	give(expect("PATCH", "/h1/status"), whole("h1", "u9", 22, "10.5.9.0/24", "192.0.2.1"));
 	assert_string_equal(f.problem, "");
 	assert_int_equal(f.n_own, 2);
+	tear_down();
+}
+
+/* Again and again, and each time it is new: nobody undoes what we write. */
+static void test_our_node_flaps(void **state)
+{
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	for (unsigned i = 0; i < 10; i++) {
+		const unsigned version = 20 + 10 * i;
+		char uid[8];
+
+		(void)snprintf(uid, sizeof(uid), "m%u", i);
+		tell("ADDED", "h1", uid, version, NULL);
+		assert_null(strstr(f.problem, "podCIDR")); /* it was not read yet */
+		give(expect("GET", "/h1"), whole("h1", uid, version, "10.5.1.0/24", NULL));
+		assert_non_null(find("PATCH", "/h1/status"));
+		give(expect("PATCH", "/h1/status"),
+		     whole("h1", uid, version + 1, "10.5.1.0/24", "192.0.2.1"));
+		tell("DELETED", "h1", uid, version + 2, "192.0.2.1");
+	}
+	assert_null(strstr(f.problem, "again and again"));
+	tear_down();
+}
+
+/* Of our node, too: what is wiped while our patch is answered is seen. */
+static void test_an_answer_of_ours_that_the_watch_has_overtaken(void **state)
+{
+	struct kube_call *call;
+
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	tell("MODIFIED", "h1", "u1", 20, NULL);
+	call = expect("PATCH", "/h1/status");
+	tell("MODIFIED", "h1", "u1", 21, "192.0.2.1");
+	tell("MODIFIED", "h1", "u1", 22, NULL);
+	give(call, whole("h1", "u1", 21, "10.5.1.0/24", "192.0.2.1"));
+	give(expect("GET", "/h1"), whole("h1", "u1", 22, "10.5.1.0/24", NULL));
+	give(expect("PATCH", "/h1/status"), whole("h1", "u1", 23, "10.5.1.0/24", "192.0.2.1"));
+	tell("MODIFIED", "h1", "u1", 23, "192.0.2.1");
+	pass_ms(10000);
+	assert_null(find("GET", "/h1"));
+	assert_null(find("PATCH", "/h1"));
+	tear_down();
+}
+
+/* An answer says more than the watch's word of the same change. */
+static void test_our_patch_is_not_read_once_more(void **state)
+{
+	struct kube_call *call;
+
+	(void)state;
+	set_up();
+	f.settings.set_network_unavailable = true;
+	give(expect("GET", "/h1"), whole("h1", "u1", 1, "10.5.1.0/24", NULL));
+	want();
+	page("limit=500", 10, "", items(two, 2));
+	(void)watch_begins();
+	call = expect("PATCH", "/h1/status");
+	tell("MODIFIED", "h1", "u1", 11, "192.0.2.1");
+	give(call, "{\"kind\":\"Node\",\"metadata\":{\"name\":\"h1\",\"uid\":\"u1\","
+		   "\"resourceVersion\":\"11\",\"annotations\":{" PREFIX_TYPE "\"" PREFIX
+		   "kube-subnet-manager\":\"true\","
+		   "\"" PREFIX "backend-data\":\"null\",\"" PREFIX "public-ip\":\"192.0.2.1\"}},"
+		   "\"spec\":{\"podCIDR\":\"10.5.1.0/24\"},\"status\":{\"conditions\":["
+		   "{\"type\":\"NetworkUnavailable\",\"status\":\"False\","
+		   "\"reason\":\"FlannelIsUp\","
+		   "\"message\":\"Flannel is running on this node\"}]}}");
+	pass_ms(5000);
+	assert_null(find("GET", "/h1"));
+	tear_down();
+}
+
+/* What is told after the end is not believed. */
+static void test_our_node_stays_deleted(void **state)
+{
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	tell("DELETED", "h1", "u1", 20, "192.0.2.1");
+	tell("MODIFIED", "h1", "u1", 19, "192.0.2.1");
+	assert_non_null(strstr(f.problem, "deleted; keeping its subnet"));
+	for (int i = 0; i < 7; i++)
+		refuse(expect("GET", "/h1"), 404, "404");
+	assert_non_null(strstr(f.problem, "keeping its subnet"));
+	/* It need not be looked for when the watch says that it is there. */
+	tell("ADDED", "h1", "u9", 21, NULL);
+	pass_ms(1100);
+	assert_non_null(find("GET", "/h1"));
+	give(expect("GET", "/h1"), whole("h1", "u9", 21, "10.5.9.0/24", NULL));
+	assert_string_equal(f.own, "10.5.9.0-24");
+	tear_down();
+}
+
+/* What was in the way is told no longer than it was. */
+static void test_a_problem_goes_when_the_api_answers(void **state)
+{
+	(void)state;
+	set_up();
+	assert_int_equal(unlink(f.path), 0);
+	refuse(expect("GET", "/h1"), 0, "connection refused");
+	pass_ms(100);
+	assert_string_equal(f.problem, "connection refused");
+	give(expect("GET", "/h1"), whole("h1", "u1", 1, "10.5.1.0/24", NULL));
+	assert_non_null(strstr(f.problem, "keeping the last good network config"));
 	tear_down();
 }
 
@@ -603,6 +451,114 @@ static void test_a_peer_goes_in_a_moment_or_comes_back(void **state)
 	tear_down();
 }
 
+/* Heartbeats do not bring back what was wiped. */
+static void test_a_wiped_node_goes_whatever_is_told_of_it_after(void **state)
+{
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	tell("MODIFIED", "n3", "n3", 21, NULL);
+	tell("MODIFIED", "n3", "n3", 22, NULL);
+	pass_ms(1500);
+	assert_null(peers_find(f.peers, "n3"));
+	assert_non_null(peers_find(f.peers, "n2"));
+	tear_down();
+}
+
+/* Nor does a list that says the same once more, which is what it was asked for. */
+static void test_nodes_that_are_not_flannels_any_more_go_with_the_second_list(void **state)
+{
+	char text[2048];
+
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	refuse(expect("GET", "watch=true"), 410, "410");
+	(void)snprintf(text, sizeof(text), "%s,%s", items(two, 0),
+		       node_text("", "n2", "n2", 20, "10.5.2.0/24", NULL));
+	(void)snprintf(text + strlen(text), sizeof(text) - strlen(text), ",%s",
+		       node_text("", "n3", "n3", 21, "10.5.3.0/24", NULL));
+	page("limit=500", 60, "", text);
+	assert_int_equal(peers_count(f.peers), 2);
+	(void)watch_begins();
+	page("limit=500", 61, "", text);
+	assert_int_equal(peers_count(f.peers), 0);
+	tear_down();
+}
+
+/* The watch may be faster than an answer, and what it tells lacks the podCIDR. */
+static void test_an_answer_that_the_watch_has_overtaken(void **state)
+{
+	struct kube_call *call;
+
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	tell("ADDED", "n4", "n4", 20, "192.0.2.4");
+	call = expect("GET", "/n4?resourceVersion=20");
+	tell("MODIFIED", "n4", "n4", 22, "192.0.2.44");
+	give(call, whole("n4", "n4", 21, "10.5.4.0/24", "192.0.2.4"));
+	give(expect("GET", "/n4?resourceVersion=22"),
+	     whole("n4", "n4", 22, "10.5.4.0/24", "192.0.2.44"));
+	assert_int_equal(peers_find(f.peers, "n4")->public_ip[IP_V4].b[3], 44);
+	assert_null(find("GET", "/n4"));
+	/* What is older without that is the truth: a backup was restored. */
+	tell("ADDED", "n5", "n5", 40, "192.0.2.5");
+	give(expect("GET", "/n5"), whole("n5", "n5", 30, "10.5.5.0/24", "192.0.2.55"));
+	assert_int_equal(peers_find(f.peers, "n5")->public_ip[IP_V4].b[3], 55);
+	pass_ms(1000);
+	assert_null(find("GET", "/n5"));
+	tear_down();
+}
+
+/* A backup from before a podCIDR was assigned: the next one may be another. */
+static void test_a_podcidr_that_was_never_given(void **state)
+{
+	char text[2048];
+
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	refuse(expect("GET", "watch=true"), 0, "connection refused");
+	give(expect("GET", "limit=1"), "{\"metadata\":{\"resourceVersion\":\"9\"},\"items\":[]}");
+	(void)snprintf(text, sizeof(text), "%s,", items(two, 1));
+	(void)snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s",
+		       node_text("", "n3", "n3", 2, "10.5.33.0/24", "192.0.2.3"));
+	page("limit=500", 9, "", text);
+	assert_int_equal(peers_find(f.peers, "n3")->subnet[IP_V4].ip.b[2], 33);
+	assert_int_equal(peers_find(f.peers, "n2")->subnet[IP_V4].ip.b[2], 2);
+	tear_down();
+}
+
+/* 5,000 hosts hear of a new node, and do not ask at once. */
+static void test_many_hosts_ask_one_after_the_other(void **state)
+{
+	int64_t took_ms[2] = {INT64_MAX, 0};
+
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	for (unsigned i = 0; i < 5000; i++) {
+		struct lease lease = {.subnet[IP_V4] = messages_net("10.9.9.0/24"),
+				      .public_ip[IP_V4] = messages_ip("192.0.2.99")};
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "m%u", i);
+		peers_put(f.peers, name, &lease);
+	}
+	for (unsigned i = 0; i < 20; i++) {
+		const int64_t begin_ms = false_now_ms;
+
+		tell("ADDED", "n4", "n4", 20 + 2 * i, "192.0.2.4");
+		refuse(expect("GET", "/n4"), 404, "404");
+		took_ms[0] = MIN(took_ms[0], false_now_ms - begin_ms);
+		took_ms[1] = MAX(took_ms[1], false_now_ms - begin_ms);
+	}
+	assert_in_range(took_ms[0], 0, 300);
+	assert_in_range(took_ms[1], 500, 1100);
+	tear_down();
+}
+
 /* -- list and watch -------------------------------------------------------------------- */
 
 static void test_pages(void **state)
@@ -679,6 +635,25 @@ static void test_data_that_is_older_is_doubted(void **state)
 	/* The second look. */
 	page("limit=500", 9, "", items(two, 1));
 	assert_int_equal(peers_count(f.peers), 1);
+	tear_down();
+}
+
+/* Also when only an answer was newer. */
+static void test_data_that_is_older_than_an_answer_is_doubted(void **state)
+{
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	tell("MODIFIED", "h1", "u1", 11, NULL);
+	give(expect("PATCH", "/h1/status"), whole("h1", "u1", 20, "10.5.1.0/24", "192.0.2.1"));
+	refuse(expect("GET", "watch=true"), 0, "connection refused");
+	give(expect("GET", "limit=1"), "{\"metadata\":{\"resourceVersion\":\"15\"},\"items\":[]}");
+	page("limit=500", 15, "", items(two, 2));
+	(void)watch_begins();
+	/* And is what there is from then on. */
+	refuse(expect("GET", "watch=true"), 0, "connection refused");
+	give(expect("GET", "limit=1"), "{\"metadata\":{\"resourceVersion\":\"15\"},\"items\":[]}");
+	(void)watch_begins();
 	tear_down();
 }
 
@@ -774,6 +749,11 @@ int main(void)
 		cmocka_unit_test(test_a_patch_that_fails_is_tried_again),
 		cmocka_unit_test(test_a_fight_is_slow),
 		cmocka_unit_test(test_our_node_is_made_anew),
+		cmocka_unit_test(test_our_node_flaps),
+		cmocka_unit_test(test_an_answer_of_ours_that_the_watch_has_overtaken),
+		cmocka_unit_test(test_our_patch_is_not_read_once_more),
+		cmocka_unit_test(test_our_node_stays_deleted),
+		cmocka_unit_test(test_a_problem_goes_when_the_api_answers),
 		cmocka_unit_test(test_heartbeats_are_nothing),
 		cmocka_unit_test(test_the_podcidr_of_a_new_node_is_asked_for),
 		cmocka_unit_test(test_a_node_that_goes_while_it_is_asked_for),
@@ -781,10 +761,16 @@ int main(void)
 		cmocka_unit_test(test_another_node_has_the_podcidr_at_once),
 		cmocka_unit_test(test_a_404_that_is_not_of_the_api),
 		cmocka_unit_test(test_a_peer_goes_in_a_moment_or_comes_back),
+		cmocka_unit_test(test_a_wiped_node_goes_whatever_is_told_of_it_after),
+		cmocka_unit_test(test_nodes_that_are_not_flannels_any_more_go_with_the_second_list),
+		cmocka_unit_test(test_an_answer_that_the_watch_has_overtaken),
+		cmocka_unit_test(test_a_podcidr_that_was_never_given),
+		cmocka_unit_test(test_many_hosts_ask_one_after_the_other),
 		cmocka_unit_test(test_pages),
 		cmocka_unit_test(test_a_list_that_expires),
 		cmocka_unit_test(test_the_watch_goes_on_where_it_ended),
 		cmocka_unit_test(test_data_that_is_older_is_doubted),
+		cmocka_unit_test(test_data_that_is_older_than_an_answer_is_doubted),
 		cmocka_unit_test(test_410_lists_again),
 		cmocka_unit_test(test_what_cannot_be_read_twice_is_listed),
 		cmocka_unit_test(test_a_silent_watch_is_noticed),

@@ -170,7 +170,6 @@ static void test_whole_node(void **state)
 	assert_string_equal(ip_net_format(&node.pod_cidr[IP_V4], buf), "10.5.1.0/24");
 	assert_string_equal(ip_net_format(&node.pod_cidr[IP_V6], buf), "fc00:1::/64");
 	assert_true(node.network_unavailable_is_false_by_us);
-	assert_false(node.end_of_initial_events);
 	kube_node_done(&node);
 	kube_node_done(&node);
 	kube_node_done(NULL);
@@ -207,12 +206,9 @@ static void test_partial(void **state)
 		     "\"318\",\"creationTimestamp\":null},\"spec\":{},\"status\":{}}");
 	assert_null(node.name);
 	assert_string_equal(node.resource_version, "318");
-	assert_false(node.end_of_initial_events);
 	kube_node_done(&node);
-	node = parse("{\"kind\":\"Node\",\"metadata\":{\"name\":\"\",\"annotations\":{"
-		     "\"k8s.io/initial-events-end\":\"true\"},\"resourceVersion\":\"7\"}}");
+	node = parse("{\"kind\":\"Node\",\"metadata\":{\"name\":\"\"}}");
 	assert_null(node.name);
-	assert_true(node.end_of_initial_events);
 	kube_node_done(&node);
 }
 

@@ -32,7 +32,8 @@
 #define NODE_4                                                                                     \
 	"node k8s-worker.4 10.5.4.0-24 "                                                           \
 	"{\"PublicIP\":\"192.0.2.4\",\"PublicIPv6\":null,\"BackendType\":\"host-gw\"}\n"
-#define WHOLE HEAD OWN PEER_2 PEER_3 NODE_4 "end 3\n"
+#define PUBLIC "public-ip 203.0.113.9\npublic-ip 2001:db8::9\n"
+#define WHOLE  HEAD OWN PUBLIC PEER_2 PEER_3 NODE_4 "end 3\n"
 
 static void on_changed(const char *key, const struct lease *before, const struct lease *after,
 		       void *userdata)
@@ -87,6 +88,7 @@ static void test_round_trip(void **state)
 	assert_string_equal(s.config, "{\n\t\"Network\": \"10.5.0.0/16\"}");
 	assert_int_equal(s.own.subnet[IP_V4].len, 24);
 	assert_int_equal(s.own.expires_s, 1771597883 + 86400);
+	assert_int_equal(s.public_ip[IP_V4].b[3], 9);
 	assert_int_equal(s.n_peers, 3);
 
 	assert_int_equal(state_read_peers(stream, recall, peers), 0);
@@ -102,6 +104,7 @@ static void test_round_trip(void **state)
 
 	/* Without a lease, without peers, and what is no text. */
 	lease_done(&s.own);
+	memset(s.public_ip, 0, sizeof(s.public_ip));
 	free(s.store);
 	s.store = mem_strdup("two\nlines");
 	free(s.place);
@@ -159,6 +162,7 @@ static void test_damaged(void **state)
 		{HEAD "config \"a\" \"b\"\n", "line 5"},
 		{HEAD "own 10.5.1.0-24 {}\nend 0\n", "line 5"},
 		{HEAD "own 10.5.1.0-24\nend 0\n", "line 5"},
+		{HEAD "public-ip 203.0.113\nend 0\n", "line 5"},
 		{HEAD
 		 "own a-key-that-is-longer-than-any-key-of-a-lease-can-be-in-either-family-and-"
 		 "in-both-of-them-together-whatever-they-are {}\nend 0\n",
