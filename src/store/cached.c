@@ -20,7 +20,8 @@
  * inner store once that has a config: also when the owner refuses this config.
  *
  * Saved is what the owner works with: the config under which it has asked for a lease, the
- * subnet, what we publish, the peer table.
+ * subnet, what we publish, the peer table. Peers may be a little behind the times; our own
+ * subnet may not, as the next start would take back one that is somebody else's by then.
  */
 #include "store/cached.h"
 
@@ -35,6 +36,7 @@
 
 #define SILENCE_MS      500 /* of the inner store at the start */
 #define SETTLE_MS       2000
+#define OWN_SETTLE_MS   100 /* of our subnet */
 #define SAVE_EVERY_MS   30000
 #define SAVE_SHARE      1000 /* saving may take this part of the time */
 #define RETRY_FIRST_MS  SAVE_EVERY_MS
@@ -68,7 +70,8 @@ struct cached {
 	bool synced;
 	char problem[ERR_TEXT_MAX]; /* last told; "": none */
 
-	char *good_config, *good_place; /* under which the owner asked */
+	char *good_config, *good_place;           /* under which the owner asked */
+	struct ip_net saved_own[IP_FAMILY_COUNT]; /* unset: we have not saved yet */
 	bool dirty;
 	int64_t save_after_ms; /* not sooner */
 	int64_t retry_ms;
@@ -171,6 +174,16 @@ static void mark_dirty(struct cached *c)
 	loop_timer_set(c->save_timer, (due > c->save_after_ms ? due : c->save_after_ms) - now);
 }
 
+static void own_changed(struct cached *c)
+{
+	if (!c->inner_synced || !memcmp(c->saved_own, c->own, sizeof(c->own))) {
+		mark_dirty(c);
+		return;
+	}
+	c->dirty = true;
+	loop_timer_set(c->save_timer, OWN_SETTLE_MS);
+}
+
 static int write_state(struct cached *c, struct err *err)
 {
 	struct state state = {
@@ -217,6 +230,7 @@ static void save(void *userdata)
 	if (c->save_failed)
 		log_info("The state for the next start is saved in %s again", c->path);
 	c->save_failed = false;
+	memcpy(c->saved_own, c->own, sizeof(c->own));
 	c->retry_ms = RETRY_FIRST_MS;
 	pause = (loop_now_ms() - begin) * SAVE_SHARE;
 	c->save_after_ms = loop_now_ms() + (pause > SAVE_EVERY_MS ? pause : SAVE_EVERY_MS);
@@ -398,7 +412,7 @@ static void on_inner_own(const struct lease *own, void *userdata)
 	struct cached *c = userdata;
 
 	tell_own(c, own);
-	mark_dirty(c);
+	own_changed(c);
 }
 
 static void on_inner_synced(void *userdata)
@@ -409,7 +423,7 @@ static void on_inner_synced(void *userdata)
 	forget_state(c);
 	tell_synced(c);
 	tell_problem(c);
-	mark_dirty(c);
+	own_changed(c);
 }
 
 static void on_inner_public_ip(const struct ip public_ip[IP_FAMILY_COUNT], void *userdata)

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
 
@@ -27,6 +28,21 @@ static int read_kubeconfig(const char *path, struct kube_access *ret_access, str
 	if (text)
 		explicit_bzero(text, len); /* tokens, keys */
 	return r < 0 ? err_wrap(err, r, "--kubeconfig-file") : 0;
+}
+
+/* Failures are to name the flag; who we are there is still said by the other. */
+static void override_server(const char *url, struct kube_access *access)
+{
+	static const char flag[] = "--kube-api-url";
+	_cleanup_free_ char *place = access->place;
+	const bool alone = !place;
+	const size_t size = sizeof(flag) + strlen(", ") + (alone ? 0 : strlen(place));
+	char *server = kubeconfig_server_url(url, access);
+
+	free(access->server);
+	access->server = server;
+	access->place = mem_alloc(size, 1);
+	(void)snprintf(access->place, size, "%s%s%s", flag, alone ? "" : ", ", alone ? "" : place);
 }
 
 /* Whoever reads along on the way, or stands in the server's place, would be us from then on. */
@@ -56,16 +72,14 @@ int kube_access_find(const struct kube_settings *settings, struct kube_access *r
 	} else {
 		r = kubeconfig_in_cluster(getenv, KUBE_SERVICE_ACCOUNT_DIR, ret_access, &why);
 		if (r == -ENOENT && *url) {
-			*ret_access = (struct kube_access){.place = mem_strdup("--kube-api-url")};
+			*ret_access = (struct kube_access){.place = NULL};
 			r = 0;
 		}
 		if (r < 0)
 			return err_set(err, r, "%s", why.text);
 	}
-	if (r == 0 && *url) {
-		free(ret_access->server);
-		ret_access->server = kubeconfig_server_url(url, ret_access);
-	}
+	if (r == 0 && *url)
+		override_server(url, ret_access);
 	if (r == 0)
 		guard_credentials(ret_access);
 	return r;

@@ -157,6 +157,7 @@ static void refuse(struct kube_call *call, const struct http_answer *answer)
 	(void)err_wrap(&refusal.why, -EIO, "%.150s", call->api->access.server);
 	outcome.why = refusal.why.text;
 	outcome.wait_ms = refusal.wait_ms;
+	outcome.absent = refusal.absent;
 	outcome.expired = refusal.expired;
 	outcome.next = *refusal.next ? refusal.next : NULL;
 	finish(call, &outcome);

@@ -31,6 +31,7 @@ struct kube_outcome {
 	const char *why;  /* NULL: success (2xx, complete); otherwise in words with what to do:
 			     for 403 the RBAC rule that is missing */
 	unsigned wait_ms; /* not before: Retry-After; 0: not given */
+	bool absent;      /* 404, by Kubernetes' own word: there is no such object */
 	bool expired;     /* 410, of whichever form: list anew */
 	const char *next; /* metadata.continue to go on with, of an expired list; NULL: none */
 	struct json_slice body; /* when no stream was asked for */

@@ -2,7 +2,7 @@
 /* kube_gone.c - Kubernetes store: nodes that have gone, and whose peers go in a moment
  *
  * When annotations are wiped by mistake, or nodes are registered anew, the hosts are back at
- * once, and nobody loses a packet.
+ * once, and nobody loses a packet. Whose podCIDR another node has by then, is not waited for.
  */
 #include "store/kube_internal.h"
 
@@ -52,6 +52,30 @@ void kube_gone_undo(struct kube *k, const char *name)
 	HASH_FIND_STR(k->peers.gone, name, gone);
 	if (gone)
 		forget(k, gone);
+}
+
+static bool overlaps(const struct lease *a, const struct lease *b)
+{
+	IP_FOREACH_FAMILY (f) {
+		if (ip_net_is_set(&a->subnet[f]) && ip_net_is_set(&b->subnet[f]) &&
+		    ip_net_overlaps(&a->subnet[f], &b->subnet[f]))
+			return true;
+	}
+	return false;
+}
+
+void kube_gone_give_way(struct kube *k, const struct lease *lease)
+{
+	struct kube_gone *gone, *next;
+
+	HASH_ITER (hh, k->peers.gone, gone, next) {
+		const struct lease *old = peers_find(k->store.peers, gone->name);
+
+		if (!old || !overlaps(old, lease))
+			continue;
+		peers_remove(k->store.peers, gone->name);
+		forget(k, gone);
+	}
 }
 
 static void on_timer(void *userdata)

@@ -233,6 +233,8 @@ void kube_gone_init(struct kube *k);
 void kube_gone_add(struct kube *k, const char *name);
 /* It is back. */
 void kube_gone_undo(struct kube *k, const char *name);
+/* To a peer that is put: the subnets are its own now. */
+void kube_gone_give_way(struct kube *k, const struct lease *lease);
 /* The watch stands again, and tells in a moment what is back. */
 void kube_gone_resume(struct kube *k);
 /* A list says the same. */

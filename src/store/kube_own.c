@@ -199,12 +199,13 @@ static bool is_overtaken(const struct kube_own *own, const struct kube_node *nod
 /* What a GET and a PATCH answer: our node, whole. False: it is not, which was said. */
 static bool take_answer(struct kube *k, const struct kube_outcome *outcome)
 {
+	_cleanup_free_ char *name = NULL;
 	struct kube_node node;
 	struct err err;
 
 	k->own.call = NULL;
 	k->own.get_needed = true;
-	if (outcome->http_status == 404) {
+	if (outcome->absent) {
 		on_absent(k);
 		return false;
 	}
@@ -212,13 +213,17 @@ static bool take_answer(struct kube *k, const struct kube_outcome *outcome)
 		retry_later(k, outcome->why, outcome->wait_ms);
 		return false;
 	}
-	if (kube_node_parse(outcome->body, &k->keys, &node, &err) < 0) {
+	name = kube_link_string(outcome->body, "metadata.name");
+	if (!kube_own_is(k, name)) {
+		(void)err_set(&err, -EPROTO,
+			      "%.200s: what it answers for our node is not that: is it a "
+			      "Kubernetes API?",
+			      kube_api_describe(k->api));
 		retry_later(k, err.text, 0);
 		return false;
 	}
-	if (!kube_own_is(k, node.name)) {
-		kube_node_done(&node);
-		retry_later(k, "what Kubernetes answers for our node is not our node", 0);
+	if (kube_node_parse(outcome->body, &k->keys, &node, &err) < 0) {
+		retry_later(k, err.text, 0);
 		return false;
 	}
 	worked(&k->own);

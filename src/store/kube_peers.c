@@ -172,6 +172,24 @@ static void on_ignored_timer(void *userdata)
 
 /* ---- from nodes to peers ---- */
 
+/* What of one family does not read, is as it was. */
+static void keep_family(const struct kube *k, const struct kube_node *node, struct lease *lease)
+{
+	const struct lease *old = peers_find(k->store.peers, node->name);
+
+	if (!old || strcmp(old->backend_type, lease->backend_type) != 0)
+		return;
+	IP_FOREACH_FAMILY (f) {
+		if (ip_net_is_set(&lease->subnet[f]) || !ip_net_is_set(&old->subnet[f]) ||
+		    !ip_net_equal(&old->subnet[f], &node->pod_cidr[f]))
+			continue;
+		lease->subnet[f] = old->subnet[f];
+		lease->public_ip[f] = old->public_ip[f];
+		lease->backend_data[f] =
+			old->backend_data[f] ? mem_strdup(old->backend_data[f]) : NULL;
+	}
+}
+
 /* The peer that @node says, all of which is known. Whether there is one, or the one before is
  * to stay. */
 static bool apply(struct kube *k, const struct kube_node *node)
@@ -182,18 +200,22 @@ static bool apply(struct kube *k, const struct kube_node *node)
 	const bool is_peer =
 		ip_net_is_set(&lease.subnet[IP_V4]) || ip_net_is_set(&lease.subnet[IP_V6]);
 
-	if (r == -EINVAL)
+	if (r == -EINVAL) {
 		kube_peers_complain(k, node->name, err.text);
+		keep_family(k, node, &lease);
+	}
 	if (!is_peer && r != -EINVAL) {
 		kube_gone_add(k, node->name);
 		return false;
 	}
 	kube_gone_undo(k, node->name);
 	/* Unreadable is not gone. */
-	if (is_peer)
+	if (is_peer) {
+		kube_gone_give_way(k, &lease);
 		peers_put(k->store.peers, node->name, &lease);
-	else
+	} else {
 		(void)peers_keep(k->store.peers, node->name);
+	}
 	lease_done(&lease);
 	return true;
 }
@@ -345,7 +367,7 @@ static void on_answer(const struct kube_outcome *outcome, void *userdata)
 	struct kube_known *known = find(k, p->asked);
 
 	p->call = NULL;
-	if (outcome->http_status == 404) {
+	if (outcome->absent) {
 		/* The watch will say so, too, or has said it out of order. */
 		if (known)
 			forget(k, known);

@@ -18,6 +18,9 @@
 #define WORD_MAX   64
 #define BRIEF_MAX  160
 #define WAIT_MAX_S 120 /* what stands before the API may say an hour, and be back in a minute */
+#define NO_CREDENTIALS                                                                             \
+	"no credentials are given: it wants a token, client certificate or program in the "        \
+	"kubeconfig"
 
 /* What somebody may not do. */
 struct deed {
@@ -117,9 +120,7 @@ static void explain_401(const struct kube_refused *refused, struct err *err)
 			      "cluster",
 			      refused->who);
 	else
-		(void)err_set(err, -EACCES,
-			      "401: it wants credentials, and none are given: a token, client "
-			      "certificate or program in the kubeconfig");
+		(void)err_set(err, -EACCES, "401: " NO_CREDENTIALS);
 }
 
 static void explain_403(const struct kube_refused *refused, const char *message, struct err *err)
@@ -134,6 +135,13 @@ static void explain_403(const struct kube_refused *refused, const char *message,
 		(void)snprintf(user, sizeof(user), "%s", word);
 	if (!*deed.verb || !*deed.resource) {
 		(void)err_set(err, -EACCES, "403: %.300s", message);
+		return;
+	}
+	/* No rights are for the whole world. */
+	if (!strcmp(user, "system:anonymous")) {
+		(void)err_set(err, -EACCES, "403: it takes us for system:anonymous: %s%.200s%s",
+			      *refused->who ? "" : NO_CREDENTIALS, refused->who,
+			      *refused->who ? " did not get there: is a proxy in between?" : "");
 		return;
 	}
 	(void)err_set(err, -EACCES,
@@ -160,6 +168,12 @@ static void explain_404(const struct kube_refused *refused, bool is_status, cons
 			      "404: there is no node %s: its kubelet registers it, under the name "
 			      "that NODE_NAME has to have",
 			      name);
+	else if (*name && !strcmp(deed.resource, "pods"))
+		(void)err_set(
+			err, -ENOENT,
+			"404: there is no pod %s: POD_NAME and POD_NAMESPACE have to be those "
+			"of the pod that this is",
+			name);
 	else
 		(void)err_set(err, -ENOENT, "404: %.300s", message);
 }
@@ -236,6 +250,8 @@ void kube_refusal_explain(const struct kube_refused *refused, struct kube_refusa
 	if (!wait_s && is_status)
 		wait_s = status.retry_after_s;
 	refusal.wait_ms = (wait_s < WAIT_MAX_S ? wait_s : WAIT_MAX_S) * 1000;
+	/* What stands before the API, or is in its place, says 404 as well. */
+	refusal.absent = refused->http_status == 404 && is_status;
 	refusal.expired = refused->http_status == 410 || !strcmp(status.reason, "Expired") ||
 			  !strcmp(status.reason, "Gone");
 	if (refusal.expired)

@@ -7,6 +7,7 @@
 struct kube_refusal {
 	struct err why;
 	unsigned wait_ms;                                   /* Retry-After; 0: not given */
+	bool absent;                                        /* 404 of an object */
 	bool expired;                                       /* 410 */
 	char next[sizeof(((struct kube_status *)0)->next)]; /* "": none */
 };

@@ -78,10 +78,50 @@ def test_the_condition_is_left_alone_when_told_so(cluster):
     assert kube.annotations("h1")[f"{PREFIX}/kube-subnet-manager"] == "true"
 
 
-def test_another_annotation_prefix(cluster):
+def test_the_condition_of_somebody_else_is_left_alone_when_told_so(cluster):
+    """A cloud's route controller has its own opinion."""
     topo, kube = cluster(1)
-    topo.start(CONFIG, "--kube-annotation-prefix=weft.example/net")
-    assert kube.annotations("h1")["weft.example/net-public-ip"] == topo["h1"].address
+    theirs = {"type": "NetworkUnavailable", "status": "True", "reason": "NoRouteCreated"}
+    kube.set_condition("h1", theirs)
+    topo.start(CONFIG, "--set-node-network-unavailable=false")
+    kube.annotate("h1", {f"{PREFIX}/backend-type": None})
+    topo.allow_log("W", "changed by somebody else")
+    wait_equal(lambda: kube.annotations("h1").get(f"{PREFIX}/backend-type"), "vxlan")
+    assert theirs.items() <= kube.condition("h1").items()
+
+
+def test_a_condition_that_says_otherwise_is_set_right(cluster):
+    """The others of the list stay as they are."""
+    topo, kube = cluster(1)
+    kube.set_condition("h1", {"type": "NetworkUnavailable", "status": "True",
+                              "reason": "NodeInitialization"})
+    before = [c for c in kube.node("h1")["status"]["conditions"]
+              if c["type"] != "NetworkUnavailable"]
+    topo.start(CONFIG)
+    wait_equal(lambda: kube.condition("h1")["reason"], "FlannelIsUp")
+    assert before == [c for c in kube.node("h1")["status"]["conditions"]
+                      if c["type"] != "NetworkUnavailable"]
+
+
+@pytest.mark.parametrize("given, prefix", [
+    ("weft.example", "weft.example/"), ("weft.example/", "weft.example/"),
+    ("weft.example/net", "weft.example/net-"), ("weft.example/net-", "weft.example/net-")])
+def test_another_annotation_prefix(cluster, given, prefix):
+    """It is the only one that is read and written."""
+    topo, kube = cluster(1)
+    h1 = topo["h1"]
+    kube.add_peer("n7", "10.5.7.0/24", "192.168.64.77", mac="02:00:00:00:00:07")
+    kube.add_node("n8", "10.5.8.0/24", annotations={
+        f"{prefix}kube-subnet-manager": "true", f"{prefix}backend-type": "vxlan",
+        f"{prefix}backend-data": '{"VNI":1,"VtepMAC":"02:00:00:00:00:08"}',
+        f"{prefix}public-ip": "192.168.64.78"})
+    kube.annotate("h1", {f"{prefix}public-ip-overwrite": "192.0.2.1",
+                         f"{PREFIX}/public-ip-overwrite": "192.0.2.2"})
+    topo.start(CONFIG, env={"FLANNELD_KUBE_ANNOTATION_PREFIX": given})
+    found = kube.annotations("h1")
+    assert found[f"{prefix}public-ip"] == "192.0.2.1"
+    assert f"{PREFIX}/public-ip" not in found
+    assert set(h1.pod_routes()) == {"10.5.8.0/24"}
 
 
 @pytest.mark.needs("ipv6")
@@ -96,6 +136,30 @@ def test_dual_stack_and_peers_of_one_family(make_topo):
     found = kube.annotations("h1")
     assert found[f"{PREFIX}/public-ipv6"] == topo["h1"].address6
     assert "10.5.7.0/24" in topo["h1"].pod_routes()
+
+
+@pytest.mark.needs("ipv6")
+def test_the_families_of_a_peer_are_independent(make_topo):
+    """One that makes no sense leaves the other as it is, and is taken once it does."""
+    topo = make_topo(1, ipv6=True)
+    h1, kube = topo["h1"], topo.kube()
+    topo.allow_log("W", "Kubernetes: .*n7")
+    kube.add_node("h1", "10.5.1.0/24", "fd05:0:0:1::/64", address=h1.address)
+    data = {f"{PREFIX}/backend-v6-data": '{"VNI":1,"VtepMAC":"02:00:00:00:00:67"}'}
+    kube.add_peer("n7", ["10.5.7.0/24", "fd05:0:0:7::/64"], "192.168.64.77",
+                  mac="02:00:00:00:00:07", more={f"{PREFIX}/public-ipv6": "fd00:64::777777", **data})
+    topo.start({**CONFIG, "EnableIPv6": True, "IPv6Network": "fd05::/48"})
+    h1.wait_log("n7.*public-ipv6.*fd00:64::777777")
+    wait_equal(lambda: set(h1.pod_routes()), {"10.5.7.0/24"})
+    kube.annotate("n7", {f"{PREFIX}/public-ipv6": "fd00:64::77"})
+    wait_equal(lambda: set(h1.pod_routes()), {"10.5.7.0/24", "fd05:0:0:7::/64"})
+    kube.annotate("n7", {f"{PREFIX}/public-ip": "192.168.64.7777",
+                         f"{PREFIX}/public-ipv6": "fd00:64::78"})
+    wait_until(lambda: "fd00:64::78" in str(h1.overlay()))
+    assert "192.168.64.77" in str(h1.overlay()), "what was known of IPv4 stays"
+    kube.annotate("n7", {f"{PREFIX}/public-ip": "192.168.64.78"})
+    wait_until(lambda: "192.168.64.78" in str(h1.overlay()))
+    assert set(h1.pod_routes()) == {"10.5.7.0/24", "fd05:0:0:7::/64"}
 
 
 @pytest.mark.needs("ipv6")
@@ -142,6 +206,12 @@ def test_a_peer_that_does_not_read_keeps_its_last_good_record(cluster):
     kube.annotate("n7", {f"{PREFIX}/public-ip": "192.168.64.7777"})
     h1.wait_log("n7.*public-ip.*7777.*stays")
     assert set(h1.pod_routes()) == {"10.5.7.0/24"}
+
+
+def test_node_name_comes_before_the_pod(cluster):
+    topo, kube = cluster(1)
+    topo.start(CONFIG, env={"POD_NAME": "kube-flannel-ds-x7k", "POD_NAMESPACE": "kube-flannel"})
+    assert not kube.requests(path=".*/pods/.*")
 
 
 def test_pods_environment_names_the_node(cluster):
@@ -286,6 +356,37 @@ def test_the_node_public_ip_is_as_public_ip(cluster):
     wait_equal(lambda: topo.store.lease("h1")["PublicIP"], h1.address)
 
 
+@pytest.mark.needs("ipv6")
+def test_the_node_public_ipv6_is_as_public_ipv6(make_topo):
+    topo = make_topo(1, ipv6=True)
+    h1, kube = topo["h1"], topo.kube()
+    h1.ip("addr add fd00:64::201/64 dev eth0 nodad", "addr add fd00:64::202/64 dev eth0 nodad")
+    kube.add_node("h1", "10.5.1.0/24", "fd05:0:0:1::/64", address=h1.address, annotations={
+        f"{PREFIX}/node-public-ipv6": "fd00:64::201"})
+    topo.start({**CONFIG, "EnableIPv6": True, "IPv6Network": "fd05::/48"})
+    assert topo.store.lease("h1")["PublicIPv6"] == "fd00:64::201"
+    assert topo.store.lease("h1")["PublicIP"] == h1.address
+    kube.annotate("h1", {f"{PREFIX}/node-public-ipv6": None})
+    # Which one it is of several is the kernel's order.
+    wait_until(lambda: topo.store.lease("h1")["PublicIPv6"] != "fd00:64::201")
+
+
+@pytest.mark.parametrize("name, value", [
+    ("public-ip-overwrite", "192.0.2.999"), ("node-public-ip", "fd00::1")])
+def test_what_an_admin_wants_makes_no_sense(cluster, name, value):
+    """It is ignored, with a line that names it; also while running."""
+    topo, kube = cluster(1)
+    h1 = topo["h1"]
+    topo.allow_log("W", f"node h1: .*{name}")
+    kube.annotate("h1", {f"{PREFIX}/{name}": value})
+    topo.start(CONFIG)
+    h1.wait_log(f"^W.*node h1: annotation {name}: .*{value}.*; ignoring it")
+    assert topo.store.lease("h1")["PublicIP"] == h1.address
+    kube.annotate("h1", {f"{PREFIX}/{name}": "x"})
+    h1.wait_log(f"^W.*node h1: annotation {name}: .*x.*; ignoring it")
+    assert topo.store.lease("h1")["PublicIP"] == h1.address
+
+
 def test_the_condition_stays_at_the_end(cluster):
     topo, kube = cluster(1)
     topo.start(CONFIG)
@@ -313,6 +414,7 @@ def test_the_mac_is_that_of_the_annotations(cluster):
 def test_the_configmap_is_updated(cluster):
     topo, kube = cluster(2)
     h1, h2 = topo.hosts
+    topo.allow_log("W", "Ignoring lease")  # one of them is first
     topo.start(CONFIG)
     assert "flannel.1" in h1.pod_routes()["10.5.2.0/24"]
     topo.store.write_config({**CONFIG, "Backend": {"Type": "host-gw"}})

@@ -142,6 +142,55 @@ def test_the_history_is_gone(net, how):
     net.follows()
 
 
+def test_a_bookmark_is_where_the_next_watch_begins(make_topo):
+    """A watch of few nodes hears of little, and would be too old when it is resumed."""
+    topo = make_topo(1)
+    kube = topo.kube()
+    kube.add_node("h1", "10.5.1.0/24", address=topo["h1"].address)
+    kube.add_peer("n7", "10.5.7.0/24", "192.168.64.77", mac="02:00:00:00:00:07")
+    topo.start({**CONFIG, "Backend": {"Type": "alloc"}})
+    watch = wait_until(kube.watches)[0]
+    for _ in range(5):
+        kube.heartbeat(["n7"])
+    kube.bookmark()
+    wait_until(lambda: kube.watches()[0].sent > watch.sent)
+    rv, mark = kube.compact(), kube.mark()
+    kube.end_watches("clean")
+    later = wait_until(lambda: kube.requests(since=mark, verb="watch"))[0]
+    assert later.query["resourceVersion"] == rv != watch.query["resourceVersion"]
+    assert not kube.requests(since=mark, verb="list")
+
+
+def test_what_a_watch_asks_for(net):
+    watches = net.kube.watches()
+    seconds = [int(w.query["timeoutSeconds"]) for w in watches]
+    assert len(seconds) == 2 and all(300 <= s <= 600 for s in seconds)
+    for w in watches:
+        assert w.query["allowWatchBookmarks"] == "true" and w.query["resourceVersion"] != "0"
+        if not net.kube.real:
+            assert "as=PartialObjectMetadata" in w.headers["accept"]
+            assert w.headers["accept"].endswith(",application/json")
+    # The server ends them in its time: the next begins without a list.
+    if not net.kube.real:
+        mark = net.kube.mark()
+        net.kube.end_watches("clean")
+        wait_until(lambda: len(net.kube.watches()) == 2)
+        assert not net.kube.requests(since=mark, verb="list")
+
+
+def test_a_list_comes_in_pages(make_topo):
+    topo = make_topo(1)
+    kube = topo.kube()
+    kube.add_node("h1", "10.5.1.0/24", address=topo["h1"].address)
+    kube.add_nodes([{"name": f"m{i}", "pod_cidrs": [], "small": True} for i in range(1100)])
+    kube.add_peer("z7", "10.5.7.0/24", "192.168.64.77", mac="02:00:00:00:00:07")
+    topo.start(CONFIG)
+    wait_equal(lambda: set(topo["h1"].pod_routes()), {"10.5.7.0/24"})
+    pages = kube.requests(verb="list")
+    assert [p.query["limit"] for p in pages] == ["500"] * 3
+    assert ["continue" in p.query for p in pages] == [False, True, True]
+
+
 def test_a_list_expires_between_two_pages(make_topo):
     topo = make_topo(1)
     kube = topo.kube()
@@ -246,6 +295,19 @@ def test_whole_objects_instead_of_partial_ones(net):
     net.kube.settings(partial=False)
     net.kube.end_watches("clean")
     net.follows()
+
+
+@pytest.mark.parametrize("verb", ["list", "watch", "get", "patch"])
+def test_another_content_type_is_claimed(net, verb):
+    number = net.kube.fault("content_type", times=None, verb=verb, value="text/html")
+    net.topo.allow_log("W", "changed by somebody else")
+    net.kube.bump()
+    net.kube.compact()
+    net.kube.end_watches("reset")
+    net.kube.annotate("h1", {f"{PREFIX}/backend-type": None})
+    wait_equal(lambda: net.kube.annotations("h1").get(f"{PREFIX}/backend-type"), "vxlan", 20)
+    net.follows()
+    assert net.kube.fault_used(number)
 
 
 @pytest.mark.parametrize("sizes", [[1], [1000, 3], [16384]], ids=str)

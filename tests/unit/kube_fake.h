@@ -198,8 +198,10 @@ static inline void give(struct kube_call *call, const char *body)
 
 static inline void refuse(struct kube_call *call, int code, const char *why)
 {
-	answer(call,
-	       &(struct kube_outcome){.http_status = code, .why = why, .expired = code == 410});
+	answer(call, &(struct kube_outcome){.http_status = code,
+					    .why = why,
+					    .absent = code == 404,
+					    .expired = code == 410});
 }
 
 static inline void feed(struct kube_call *call, const char *text)

@@ -118,7 +118,7 @@ static void test_the_config_waits_for_our_node(void **state)
 	give(expect("GET", "/h1"), whole("h1", "u", 1, "10.5.1.0/240", NULL));
 	assert_string_equal(f.problem, "node h1: podCIDR \"10.5.1.0/240\" is not a subnet");
 	give(expect("GET", "/h1"), whole("h2", "u", 1, "10.5.2.0/24", NULL));
-	assert_non_null(strstr(f.problem, "is not our node"));
+	assert_non_null(strstr(f.problem, "is it a Kubernetes API?"));
 	give(expect("GET", "/h1"),
 	     "{\"kind\":\"Node\",\"metadata\":{\"name\":\"h1\",\"uid\":\"u\","
 	     "\"annotations\":{\"" PREFIX "node-public-ip\":\"192.0.2.9\"}},\"spec\":{}}");
@@ -400,6 +400,63 @@ static void test_a_node_that_goes_while_it_is_asked_for(void **state)
 	tell("MODIFIED", "n4", "n4", 21, "192.0.2.4");
 	refuse(expect("GET", "/n4"), 404, "404");
 	assert_null(peers_find(f.peers, "n4"));
+	assert_string_equal(f.problem, "");
+	tear_down();
+}
+
+/* The server's end of it, and ours should the server not keep to that. */
+static void test_a_watch_has_an_end(void **state)
+{
+	static const char name[] = "timeoutSeconds=";
+	const struct kube_call *watch;
+	const char *at;
+	long seconds;
+
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	watch = expect("GET", "watch=true");
+	at = strstr(watch->path, name);
+	assert_non_null(at);
+	seconds = strtol(at + strlen(name), NULL, 10);
+	assert_in_range(seconds, 300, 600);
+	assert_int_equal(watch->request.timeout_ms, (seconds + 30) * 1000);
+	assert_true(watch->request.own_connection);
+	tear_down();
+}
+
+/* A controller gives podCIDRs that are free to the next node that comes. */
+static void test_another_node_has_the_podcidr_at_once(void **state)
+{
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	tell("DELETED", "n2", "n2", 20, "192.0.2.2");
+	tell("ADDED", "n4", "n4", 21, "192.0.2.4");
+	assert_int_equal(f.n_removed, 0);
+	give(expect("GET", "/n4"), whole("n4", "n4", 21, "10.5.2.0/24", "192.0.2.4"));
+	assert_int_equal(f.n_removed, 1);
+	assert_null(peers_find(f.peers, "n2"));
+	assert_non_null(peers_find(f.peers, "n4"));
+	pass_ms(3000);
+	assert_int_equal(f.n_removed, 1);
+	tear_down();
+}
+
+/* A load balancer's, say. */
+static void test_a_404_that_is_not_of_the_api(void **state)
+{
+	const struct kube_outcome not_found = {.http_status = 404, .why = "404 page not found"};
+
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	tell("MODIFIED", "n2", "n2-anew", 20, "192.0.2.2");
+	answer(expect("GET", "/n2"), &not_found);
+	assert_string_equal(f.problem, "404 page not found");
+	pass_ms(3000);
+	assert_int_equal(f.n_removed, 0);
+	give(expect("GET", "/n2"), whole("n2", "n2-anew", 20, "10.5.2.0/24", "192.0.2.2"));
 	assert_string_equal(f.problem, "");
 	tear_down();
 }
@@ -728,6 +785,9 @@ int main(void)
 		cmocka_unit_test(test_heartbeats_are_nothing),
 		cmocka_unit_test(test_the_podcidr_of_a_new_node_is_asked_for),
 		cmocka_unit_test(test_a_node_that_goes_while_it_is_asked_for),
+		cmocka_unit_test(test_a_watch_has_an_end),
+		cmocka_unit_test(test_another_node_has_the_podcidr_at_once),
+		cmocka_unit_test(test_a_404_that_is_not_of_the_api),
 		cmocka_unit_test(test_a_peer_goes_in_a_moment_or_comes_back),
 		cmocka_unit_test(test_a_wiped_node_goes_whatever_is_told_of_it_after),
 		cmocka_unit_test(test_nodes_that_are_not_flannels_any_more_go_with_the_second_list),

@@ -394,7 +394,7 @@ static void test_failures(void **state)
 		{"HTTP/1.1 200", 0, ": it closed the connection in the middle of its answer", 0,
 		 false, ""},
 		{"SSH-2.0\r\n", 0, ": it answers, but does not speak HTTP/1.1", 0, false, ""},
-		{REFUSE, 401, ": 401: it wants credentials, and none are given", 0, false, ""},
+		{REFUSE, 401, ": 401: no credentials are given", 0, false, ""},
 	};
 
 	(void)state;

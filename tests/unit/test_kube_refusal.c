@@ -24,6 +24,10 @@
 	"403: system:serviceaccount:kube-flannel:flannel may not " verb " " resource               \
 	": a ClusterRole bound to it needs the rule {apiGroups: [\"\"], resources: [\"" resource   \
 	"\"], verbs: [\"" verb "\"]}"
+#define ANONYMOUS                                                                                  \
+	STATUS(403, "Forbidden",                                                                   \
+	       "nodes \\\"n1\\\" is forbidden: User \\\"system:anonymous\\\" cannot get resource " \
+	       "\\\"nodes\\\" in API group \\\"\\\" at the cluster scope")
 #define GET_NODE   "GET", "/api/v1/nodes/n1"
 #define LIST_NODES "GET", "/api/v1/nodes?limit=500"
 
@@ -38,8 +42,8 @@ static void test_words(void **state)
 		 "401: it does not accept the token in /x: expired, revoked, or of another "
 		 "cluster"},
 		{LIST_NODES, 401, "", "",
-		 "401: it wants credentials, and none are given: a token, client certificate or "
-		 "program in the kubeconfig"},
+		 "401: no credentials are given: it wants a token, client certificate or program "
+		 "in the kubeconfig"},
 		{LIST_NODES, 403, FORBIDDEN("nodes", "list", "nodes"), "", RULE("list", "nodes")},
 		{"GET", "/api/v1/nodes?a=b&watch=true", 403, FORBIDDEN("nodes", "watch", "nodes"),
 		 "", RULE("watch", "nodes")},
@@ -58,6 +62,12 @@ static void test_words(void **state)
 		 "403: we may not watch nodes: a ClusterRole bound to it needs the rule "
 		 "{apiGroups: "
 		 "[\"\"], resources: [\"nodes\"], verbs: [\"watch\"]}"},
+		{GET_NODE, 403, ANONYMOUS, "",
+		 "403: it takes us for system:anonymous: no credentials are given: it wants a "
+		 "token, client certificate or program in the kubeconfig"},
+		{GET_NODE, 403, ANONYMOUS, "the client certificate",
+		 "403: it takes us for system:anonymous: the client certificate did not get "
+		 "there: is a proxy in between?"},
 		{LIST_NODES, 403, "You cannot pass.\n", "",
 		 "403: we may not list nodes: a ClusterRole bound to it needs the rule {apiGroups: "
 		 "[\"\"], resources: [\"nodes\"], verbs: [\"list\"]} (You cannot pass.)"},
@@ -69,7 +79,8 @@ static void test_words(void **state)
 		 "404, not from a Kubernetes API: are host, port and path in the URL right?"},
 		{"GET", "/api/v1/namespaces/n/pods/p", 404,
 		 STATUS(404, "NotFound", "pods \\\"p\\\" not found"), "",
-		 "404: pods \"p\" not found"},
+		 "404: there is no pod p: POD_NAME and POD_NAMESPACE have to be those of the pod "
+		 "that this is"},
 		{LIST_NODES, 429, "Too many requests, please try again later.\n", "",
 		 "429: it has too many requests to answer: Too many requests, please try again "
 		 "later."},
@@ -101,6 +112,7 @@ static void test_words(void **state)
 		kube_refusal_explain(&refused, &refusal);
 		if (strcmp(refusal.why.text, rows[i].why) != 0)
 			fail_msg("row %zu: %s", i, refusal.why.text);
+		assert_int_equal(refusal.absent, strstr(rows[i].body, "NotFound") != NULL);
 		assert_false(refusal.expired);
 		assert_int_equal(refusal.wait_ms, 0);
 	}

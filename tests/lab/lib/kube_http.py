@@ -17,6 +17,8 @@ import uuid
 
 _HEAD_MAX = 1 << 20
 _UNCHUNKED_MAX = 2048
+# What Go's server says to a client that begins with a method.
+_NO_TLS = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
 
 
 class Gone(Exception):
@@ -61,6 +63,10 @@ class Connection:
 
     def handshake(self, context):
         self.sock.settimeout(10)
+        if self.sock.recv(1, socket.MSG_PEEK) in b"CDGHOPT":
+            self.sock.recv(_HEAD_MAX)
+            self.sock.sendall(_NO_TLS)
+            raise Gone
         self.sock = context.wrap_socket(self.sock, server_side=True)
         self.server_name = getattr(self.sock, "weft_server_name", None)
         self.sock.settimeout(None)

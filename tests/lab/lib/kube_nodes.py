@@ -76,3 +76,35 @@ class Nodes(Records):
 
     def remove(self, key):
         self.kube.delete_node(key if key in self.kube.nodes() else self.name(key))
+
+
+def wanted_overlay(kube, host, near=lambda ip: False):
+    """What host's kernel has to hold of the other nodes, as API objects are now: {"routes",
+    "neighbours", "fdb"}; near(public IP): a plain route goes there, whatever the backend."""
+    routes, neighbours, fdb = {}, {}, []
+    for name in kube.nodes():
+        node = kube.node(name)
+        found = node["metadata"].get("annotations", {})
+        if name == host.name or found.get(f"{PREFIX}/kube-subnet-manager") != "true":
+            continue
+        for cidr in node["spec"].get("podCIDRs", []):
+            v6 = "v6" if ":" in cidr else ""
+            ip = found[f"{PREFIX}/public-ip{v6}"]
+            if found[f"{PREFIX}/backend-type"] == "host-gw" or near(ip):
+                routes[cidr] = f"via {ip} dev eth0 proto 87"
+                continue
+            device, base = f"flannel{v6 and '-v6'}.1", cidr.split("/")[0]
+            mac = json.loads(found[f"{PREFIX}/backend{v6 and '-v6'}-data"])["VtepMAC"]
+            routes[cidr] = f"via {base} dev {device} onlink proto 87"
+            neighbours[base] = mac
+            fdb.append((mac, ip))
+    return {"routes": routes, "neighbours": neighbours, "fdb": sorted(fdb)}
+
+
+def seen_overlay(host):
+    """The same of what is there."""
+    overlay = host.overlay()
+    devices = overlay["devices"].values()
+    return {"routes": overlay["routes"],
+            "neighbours": {k: v for d in devices for k, v in d["neighbours"].items()},
+            "fdb": sorted(e for d in devices for e in d["fdb"])}

@@ -133,7 +133,8 @@ class Api:
         while True:
             sock, peer = listener.accept()
             number = next(self._numbers)
-            threading.Thread(target=self._converse, args=(Connection(sock, number), peer[0]),
+            peer = peer[0].removeprefix("::ffff:")
+            threading.Thread(target=self._converse, args=(Connection(sock, number), peer),
                              daemon=True).start()
 
     def _converse(self, connection, peer):

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -96,6 +97,7 @@ class Host:
     # -- flanneld ----------------------------------------------------------------------
 
     def flanneld_argv(self, *flags, subnet_dir=True, binary=None):
+        """subnet_dir=False: without the flags of the lab's datastore."""
         argv = [binary or FLANNELD]
         if subnet_dir:
             argv += self.store.flanneld_flags()
@@ -119,7 +121,7 @@ class Host:
         return env
 
     def start_flanneld(self, *flags, wait=True, env=None, wrap=(), timeout=10.0,
-                       notify_queue_full=False):
+                       notify_queue_full=False, subnet_dir=True):
         """Starts flanneld; wait: until it says READY=1. wrap goes before the program.
         notify_queue_full: the first of its words to systemd find no room."""
         assert self.process is None, f"{self.name}: flanneld already runs"
@@ -137,7 +139,7 @@ class Host:
         env["NOTIFY_SOCKET"] = path
         with open(self.log_path, "ab") as log:
             self.process = self.popen(
-                *wrap, *self.flanneld_argv(*flags),
+                *wrap, *self.flanneld_argv(*flags, subnet_dir=subnet_dir),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
                 start_new_session=True,  # no Ctrl-C of the terminal, no end with it
             )
@@ -210,6 +212,19 @@ class Host:
         process, self.process = self.process, None
         process.kill()
         process.wait()
+
+    def forget_flanneld(self):
+        """As if it had never run here: for tests that share a host."""
+        if self.process is not None:
+            self.kill_flanneld()
+        devices = [link["ifname"] for link in self.ip_json("link")
+                   if link["ifname"].startswith("flannel")]
+        self.ip(*(f"link del {name}" for name in devices), force=True)
+        for family in ("ip -4", "ip -6"):
+            self.ip(f"route flush proto {ROUTE_PROTOCOL}", tool=family, force=True)
+        shutil.rmtree(self.state_dir, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.subnet_file)
 
     def signal_flanneld(self, sig):
         self.process.send_signal(sig)
@@ -354,10 +369,11 @@ class Host:
         return pod
 
     def remove_pods(self):
+        # Their ends here first: a namespace goes a while after its name.
+        self.ip(*(f"link del p{i}" for i in range(len(self.pods))), "link del cni0")
         for pod in self.pods:
             pod.ns.delete()
         self.pods.clear()
-        self.ip("link del cni0")
 
     def _make_bridge(self, gateways, mtu):
         lines = [f"link add name cni0 mtu {mtu} type bridge mcast_snooping 0", "link set cni0 up"]
