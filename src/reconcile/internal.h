@@ -51,7 +51,8 @@ struct reconciler {
 	bool may_remove;
 	bool need_dump;
 	bool settled;
-	bool conflict_logged;   /* owners of different mind were named */
+	struct entry conflict;  /* of owners of different mind, the first */
+	bool conflict_logged;   /* and it was said */
 	bool raced;             /* the last batch met a kernel that had changed: not settled yet */
 	int64_t drift_since_ms; /* first drift that is not yet repaired; 0: none */
 	size_t drifted_devices;

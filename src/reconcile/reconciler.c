@@ -393,16 +393,11 @@ bool reconciler_has_filter(const struct reconciler *r, int device)
 
 void reconciler_want(struct reconciler *r, const struct entry *entry)
 {
-	char text[ENTRY_STRLEN];
 	bool had_conflicts = r->set.conflicts;
 
 	set_want(&r->set, entry);
-	if (!had_conflicts && r->set.conflicts && !r->conflict_logged) {
-		log_warning("Two leases want different things of one entry (%s): the newer one "
-			    "counts",
-			    entry_format(entry, (const char(*)[IFNAMSIZ])r->names, text));
-		r->conflict_logged = true;
-	}
+	if (!had_conflicts && r->set.conflicts)
+		r->conflict = *entry;
 }
 
 void reconciler_unwant(struct reconciler *r, const struct entry *entry)
@@ -417,8 +412,15 @@ void reconciler_want_begin(struct reconciler *r)
 
 void reconciler_want_end(struct reconciler *r)
 {
+	char text[ENTRY_STRLEN];
+
 	set_want_end(&r->set);
-	r->conflict_logged &= r->set.conflicts;
+	/* One that a single change makes may be gone with the next: a subnet changes hands. */
+	if (r->set.conflicts && !r->conflict_logged)
+		log_warning("Two leases want different things of one entry (%s): the newer one "
+			    "counts",
+			    entry_format(&r->conflict, (const char(*)[IFNAMSIZ])r->names, text));
+	r->conflict_logged = r->set.conflicts;
 }
 
 bool reconciler_has_conflicts(const struct reconciler *r)
