@@ -30,6 +30,8 @@
 #define DESCRIPTORS_MAX 256
 #define PAUSE_MS        500
 #define TEXT_MAX        16384
+#define BUSY_TRIES      20
+#define BUSY_WAIT_US    10000
 #define LISTEN_BACKLOG  128
 
 struct route {
@@ -139,7 +141,8 @@ static socklen_t fill_address(const struct ip *ip, uint16_t port, struct sockadd
 	return sizeof(*sin);
 }
 
-/* A listening socket, or -errno. */
+/* A listening socket, or -errno. A port that is taken is tried for a moment: a child that our
+ * predecessor was starting when it was killed has its sockets until it is executed. */
 static int listen_on(const struct ip *ip, uint16_t port)
 {
 	_cleanup_close_ int fd = -1;
@@ -155,7 +158,12 @@ static int listen_on(const struct ip *ip, uint16_t port)
 	if (ss.ss_family == AF_INET6 &&
 	    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) < 0)
 		return -errno;
-	if (bind(fd, (const struct sockaddr *)&ss, len) < 0 || listen(fd, LISTEN_BACKLOG) < 0)
+	for (int tries = 0; bind(fd, (const struct sockaddr *)&ss, len) < 0; tries++) {
+		if (errno != EADDRINUSE || tries == BUSY_TRIES)
+			return -errno;
+		(void)usleep(BUSY_WAIT_US);
+	}
+	if (listen(fd, LISTEN_BACKLOG) < 0)
 		return -errno;
 	return TAKE_FD(fd);
 }
