@@ -5,6 +5,8 @@
     -+------+------+------+- sw1
 """
 
+import os
+
 import pytest
 
 from lib import traffic
@@ -48,7 +50,7 @@ def test_pods_of_three_nodes_reach_each_other(cluster, kind):
         assert found[f"{PREFIX}/kube-subnet-manager"] == "true"
         assert found[f"{PREFIX}/backend-type"] == kind
         assert found[f"{PREFIX}/public-ip"] == host.address
-        condition = kube.condition(host.name)
+        condition = wait_until(lambda h=host: kube.condition(h.name))
         assert condition["status"] == "False" and condition["reason"] == "FlannelIsUp"
         assert condition["message"] == "Flannel is running on this node"
 
@@ -57,18 +59,35 @@ def vtep_mac(host, device="flannel.1"):
     return host.overlay()["devices"][device]["mac"]
 
 
-def test_a_quiet_node_is_patched_once(cluster):
-    """One GET, one PATCH, one list, one watch: and nothing more for heartbeats of others."""
+def test_a_quiet_node_is_patched_twice(cluster):
+    """One GET, one list, one watch, a PATCH of the annotations and one of the condition: and
+    nothing more for heartbeats of others."""
     topo, kube = cluster(1)
     kube.add_peer("n7", "10.5.7.0/24", "192.168.64.77", mac="02:00:00:00:00:07")
     topo.start(CONFIG)
+    wait_until(lambda: kube.condition("h1"))
     wait_until(lambda: kube.watches())
     mark = kube.mark()
     kube.heartbeat(["n7"])
     kube.add_peer("n8", "10.5.8.0/24", "192.168.64.78", mac="02:00:00:00:00:08")
     wait_until(lambda: "10.5.8.0/24" in topo["h1"].pod_routes())
     assert [(r.method, r.name) for r in kube.requests(since=mark)] == [("GET", "n8")]
-    assert len(kube.requests(method="PATCH")) == 1
+    assert len(kube.requests(method="PATCH")) == 2
+
+
+def test_the_condition_waits_until_pods_may_run(cluster):
+    """On clouds it takes away the taint that keeps them off."""
+    topo, kube = cluster(1)
+    host = topo["h1"]
+    os.mkdir(host.subnet_file)  # in the way
+    topo.allow_log("W", "Writing the subnet file failed|Ignoring the old subnet file")
+    topo.store.write_config(CONFIG)
+    host.start_flanneld(wait=False)
+    wait_until(lambda: "flannel.alpha.coreos.com/public-ip" in kube.annotations("h1"))
+    host.wait_log("Writing the subnet file failed", 0)
+    assert not kube.condition("h1")
+    os.rmdir(host.subnet_file)
+    wait_until(lambda: kube.condition("h1"), 10)
 
 
 def test_the_condition_is_left_alone_when_told_so(cluster):

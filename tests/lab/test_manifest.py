@@ -138,7 +138,7 @@ def test_pods_of_two_nodes(cluster):
         assert traffic.ping(one, other.addresses[0]) is not None
     for pod, kubelet in zip(pods, cluster.kubelets):
         assert pod.probe("livenessProbe")[0] == pod.probe("readinessProbe")[0] == 200
-        condition = cluster.kube.condition(kubelet.host.name)
+        condition = wait_until(lambda k=kubelet: cluster.kube.condition(k.host.name))
         assert (condition["status"], condition["reason"]) == ("False", "FlannelIsUp")
         # What has to outlive the container is on the host, and read by others there.
         assert {"subnet.env", "status"} <= set(os.listdir(kubelet.path("/run/flannel")))
