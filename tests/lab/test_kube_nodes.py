@@ -121,7 +121,7 @@ class Scene:
 def test_a_node_comes_and_goes(make_topo, name):
     """Three times: undisturbed, and with flanneld ended in both ways, there and elsewhere."""
     scene = Scene(make_topo, *SCENES[name])
-    topo, kube = scene.topo, scene.kube
+    topo = scene.topo
     topo.allow_log("W", "node h3|Our lease|pods|state of|[Vv]anished|Kubernetes")
     for i in (1, 2):
         scene.add(f"h{i}", i)

@@ -31,88 +31,86 @@
 #define GET_NODE   "GET", "/api/v1/nodes/n1"
 #define LIST_NODES "GET", "/api/v1/nodes?limit=500"
 
+static const struct {
+	const char *method, *path;
+	int http_status;
+	const char *body, *who, *why;
+} words[] = {
+	{LIST_NODES, 401, STATUS(401, "Unauthorized", "Unauthorized"), "the token in /x",
+	 "401: it does not accept the token in /x: expired, revoked, or of another "
+	 "cluster"},
+	{LIST_NODES, 401, "", "",
+	 "401: no credentials are given: it wants a token, client certificate or program "
+	 "in the kubeconfig"},
+	{LIST_NODES, 403, FORBIDDEN("nodes", "list", "nodes"), "", RULE("list", "nodes")},
+	{"GET", "/api/v1/nodes?a=b&watch=true", 403, FORBIDDEN("nodes", "watch", "nodes"), "",
+	 RULE("watch", "nodes")},
+	{"PATCH", "/api/v1/nodes/n1/status", 403,
+	 FORBIDDEN("nodes \\\"n1\\\"", "patch", "nodes/status"), "", RULE("patch", "nodes/status")},
+	/* What the words do not tell, the request does. */
+	{"PATCH", "/api/v1/nodes/n1/status", 403, STATUS(403, "Forbidden", "webhook x"), "",
+	 "403: we may not patch nodes/status: a ClusterRole bound to it needs the rule "
+	 "{apiGroups: [\"\"], resources: [\"nodes/status\"], verbs: [\"patch\"]} (webhook "
+	 "x)"},
+	{"GET", "/api/v1/namespaces/kube-flannel/pods/p-1", 403, "", "",
+	 "403: we may not get pods: a ClusterRole bound to it needs the rule {apiGroups: "
+	 "[\"\"], resources: [\"pods\"], verbs: [\"get\"]}"},
+	{"GET", "/api/v1/nodes?watch=true", 403, "", "",
+	 "403: we may not watch nodes: a ClusterRole bound to it needs the rule "
+	 "{apiGroups: "
+	 "[\"\"], resources: [\"nodes\"], verbs: [\"watch\"]}"},
+	{GET_NODE, 403, ANONYMOUS, "",
+	 "403: it takes us for system:anonymous: no credentials are given: it wants a "
+	 "token, client certificate or program in the kubeconfig"},
+	{GET_NODE, 403, ANONYMOUS, "the client certificate",
+	 "403: it takes us for system:anonymous: the client certificate did not get "
+	 "there: is a proxy in between?"},
+	{LIST_NODES, 403, "You cannot pass.\n", "",
+	 "403: we may not list nodes: a ClusterRole bound to it needs the rule {apiGroups: "
+	 "[\"\"], resources: [\"nodes\"], verbs: [\"list\"]} (You cannot pass.)"},
+	{"GET", "/version", 403, STATUS(403, "Forbidden", "no"), "", "403: no"},
+	{GET_NODE, 404, STATUS(404, "NotFound", "nodes \\\"n1\\\" not found"), "",
+	 "404: there is no node n1: its kubelet registers it, under the name that "
+	 "NODE_NAME has to have"},
+	{GET_NODE, 404, "404 page not found\n", "",
+	 "404, not from a Kubernetes API: are host, port and path in the URL right?"},
+	{"GET", "/api/v1/namespaces/n/pods/p", 404,
+	 STATUS(404, "NotFound", "pods \\\"p\\\" not found"), "",
+	 "404: there is no pod p: POD_NAME and POD_NAMESPACE have to be those of the pod "
+	 "that this is"},
+	{LIST_NODES, 429, "Too many requests, please try again later.\n", "",
+	 "429: it has too many requests to answer: Too many requests, please try again "
+	 "later."},
+	{LIST_NODES, 500, STATUS(500, "InternalError", "etcd is gone"), "", "500: etcd is gone"},
+	{LIST_NODES, 503, "", "", "503: it does not say why"},
+	{LIST_NODES, 502, "<html>\nmore", "", "502: <html>"},
+	{LIST_NODES, 400, "Client sent an HTTP request to an HTTPS server.\n", "",
+	 "400: it speaks TLS: https:// instead of http://"},
+	{LIST_NODES, 302, "", "",
+	 "302: it sends us elsewhere (https://login), where we do not follow: is the URL "
+	 "right?"},
+	{"PATCH", "/api/v1/nodes/n1/status", 422, STATUS(422, "Invalid", "bad\\nline"), "",
+	 "422: bad line"},
+};
+
 static void test_words(void **state)
 {
-	static const struct {
-		const char *method, *path;
-		int http_status;
-		const char *body, *who, *why;
-	} rows[] = {
-		{LIST_NODES, 401, STATUS(401, "Unauthorized", "Unauthorized"), "the token in /x",
-		 "401: it does not accept the token in /x: expired, revoked, or of another "
-		 "cluster"},
-		{LIST_NODES, 401, "", "",
-		 "401: no credentials are given: it wants a token, client certificate or program "
-		 "in the kubeconfig"},
-		{LIST_NODES, 403, FORBIDDEN("nodes", "list", "nodes"), "", RULE("list", "nodes")},
-		{"GET", "/api/v1/nodes?a=b&watch=true", 403, FORBIDDEN("nodes", "watch", "nodes"),
-		 "", RULE("watch", "nodes")},
-		{"PATCH", "/api/v1/nodes/n1/status", 403,
-		 FORBIDDEN("nodes \\\"n1\\\"", "patch", "nodes/status"), "",
-		 RULE("patch", "nodes/status")},
-		/* What the words do not tell, the request does. */
-		{"PATCH", "/api/v1/nodes/n1/status", 403, STATUS(403, "Forbidden", "webhook x"), "",
-		 "403: we may not patch nodes/status: a ClusterRole bound to it needs the rule "
-		 "{apiGroups: [\"\"], resources: [\"nodes/status\"], verbs: [\"patch\"]} (webhook "
-		 "x)"},
-		{"GET", "/api/v1/namespaces/kube-flannel/pods/p-1", 403, "", "",
-		 "403: we may not get pods: a ClusterRole bound to it needs the rule {apiGroups: "
-		 "[\"\"], resources: [\"pods\"], verbs: [\"get\"]}"},
-		{"GET", "/api/v1/nodes?watch=true", 403, "", "",
-		 "403: we may not watch nodes: a ClusterRole bound to it needs the rule "
-		 "{apiGroups: "
-		 "[\"\"], resources: [\"nodes\"], verbs: [\"watch\"]}"},
-		{GET_NODE, 403, ANONYMOUS, "",
-		 "403: it takes us for system:anonymous: no credentials are given: it wants a "
-		 "token, client certificate or program in the kubeconfig"},
-		{GET_NODE, 403, ANONYMOUS, "the client certificate",
-		 "403: it takes us for system:anonymous: the client certificate did not get "
-		 "there: is a proxy in between?"},
-		{LIST_NODES, 403, "You cannot pass.\n", "",
-		 "403: we may not list nodes: a ClusterRole bound to it needs the rule {apiGroups: "
-		 "[\"\"], resources: [\"nodes\"], verbs: [\"list\"]} (You cannot pass.)"},
-		{"GET", "/version", 403, STATUS(403, "Forbidden", "no"), "", "403: no"},
-		{GET_NODE, 404, STATUS(404, "NotFound", "nodes \\\"n1\\\" not found"), "",
-		 "404: there is no node n1: its kubelet registers it, under the name that "
-		 "NODE_NAME has to have"},
-		{GET_NODE, 404, "404 page not found\n", "",
-		 "404, not from a Kubernetes API: are host, port and path in the URL right?"},
-		{"GET", "/api/v1/namespaces/n/pods/p", 404,
-		 STATUS(404, "NotFound", "pods \\\"p\\\" not found"), "",
-		 "404: there is no pod p: POD_NAME and POD_NAMESPACE have to be those of the pod "
-		 "that this is"},
-		{LIST_NODES, 429, "Too many requests, please try again later.\n", "",
-		 "429: it has too many requests to answer: Too many requests, please try again "
-		 "later."},
-		{LIST_NODES, 500, STATUS(500, "InternalError", "etcd is gone"), "",
-		 "500: etcd is gone"},
-		{LIST_NODES, 503, "", "", "503: it does not say why"},
-		{LIST_NODES, 502, "<html>\nmore", "", "502: <html>"},
-		{LIST_NODES, 400, "Client sent an HTTP request to an HTTPS server.\n", "",
-		 "400: it speaks TLS: https:// instead of http://"},
-		{LIST_NODES, 302, "", "",
-		 "302: it sends us elsewhere (https://login), where we do not follow: is the URL "
-		 "right?"},
-		{"PATCH", "/api/v1/nodes/n1/status", 422, STATUS(422, "Invalid", "bad\\nline"), "",
-		 "422: bad line"},
-	};
-
 	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
 		const struct kube_refused refused = {
-			.method = rows[i].method,
-			.path = rows[i].path,
-			.who = rows[i].who,
-			.http_status = rows[i].http_status,
-			.location = rows[i].http_status == 302 ? "https://login" : NULL,
-			.body = {rows[i].body, strlen(rows[i].body)},
+			.method = words[i].method,
+			.path = words[i].path,
+			.who = words[i].who,
+			.http_status = words[i].http_status,
+			.location = words[i].http_status == 302 ? "https://login" : NULL,
+			.body = {words[i].body, strlen(words[i].body)},
 		};
 		struct kube_refusal refusal;
 
 		kube_refusal_explain(&refused, &refusal);
-		if (strcmp(refusal.why.text, rows[i].why) != 0)
+		if (strcmp(refusal.why.text, words[i].why) != 0)
 			fail_msg("row %zu: %s", i, refusal.why.text);
-		assert_int_equal(refusal.absent, strstr(rows[i].body, "NotFound") != NULL);
+		assert_int_equal(refusal.absent, strstr(words[i].body, "NotFound") != NULL);
 		assert_false(refusal.expired);
 		assert_int_equal(refusal.wait_ms, 0);
 	}
