@@ -18,8 +18,10 @@
 #include "cni/result.h"
 #include "cni/subnet.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 static const char *newest_version(void)
@@ -184,9 +186,21 @@ static int add_saved(const struct cni_conf *conf, const struct cni_request *requ
 	return 0;
 }
 
+/* Runtimes ask for one thing at a time of one container, says the specification; of two ADDs
+ * at once the one that fails would take the other's saved config for its own, and away. */
+static int lock_netns(const struct cni_request *request)
+{
+	int fd = open(request->netns, O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0)
+		(void)flock(fd, LOCK_EX);
+	return fd;
+}
+
 static int add(const struct cni_conf *conf, const struct cni_request *request, json_t **ret_answer,
 	       struct cni_error *error)
 {
+	_cleanup_close_ int lock = -1;
 	_cleanup_json_ json_t *delegate = NULL;
 	_cleanup_saved_ struct saved earlier = {0};
 	struct subnet_file subnet;
@@ -198,6 +212,7 @@ static int add(const struct cni_conf *conf, const struct cni_request *request, j
 	    cni_conf_make_delegate(conf, &subnet, &delegate, error) ||
 	    worker_choose(conf, request, delegate, &worker, error))
 		return -1;
+	lock = lock_netns(request);
 	/* A torn one is as good as none, and so is one of an ADD that failed. */
 	r = saved_read(conf->data_dir, request->container_id, request->ifname, &earlier, &torn);
 	return add_saved(conf, request, &worker, delegate,
