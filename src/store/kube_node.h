@@ -66,6 +66,10 @@ int kube_node_lease(const struct kube_node *node, const bool families[IP_FAMILY_
 char *kube_node_patch(const struct kube_node *node, const struct kube_keys *keys,
 		      const struct lease *own, bool set_condition, int64_t now_s);
 
+/* The longest wait that a server is granted: what stands before the API may say an hour, and be
+ * back in a minute. */
+#define KUBE_WAIT_MAX_S 120
+
 /* A Status object ({"kind":"Status",...}). */
 struct kube_status {
 	int code;

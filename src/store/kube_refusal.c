@@ -15,9 +15,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WORD_MAX   64
-#define BRIEF_MAX  160
-#define WAIT_MAX_S 120 /* what stands before the API may say an hour, and be back in a minute */
+#define WORD_MAX  64
+#define BRIEF_MAX 160
 #define NO_CREDENTIALS                                                                             \
 	"no credentials are given: it wants a token, client certificate or program in the "        \
 	"kubeconfig"
@@ -230,7 +229,7 @@ static unsigned read_seconds(const char *text)
 	for (; *text; text++) {
 		if (!isdigit((unsigned char)*text))
 			return 0;
-		if (seconds <= WAIT_MAX_S)
+		if (seconds <= KUBE_WAIT_MAX_S)
 			seconds = seconds * 10 + (unsigned)(*text - '0');
 	}
 	return seconds;
@@ -249,7 +248,7 @@ void kube_refusal_explain(const struct kube_refused *refused, struct kube_refusa
 	log_clean(refusal.why.text);
 	if (!wait_s && is_status)
 		wait_s = status.retry_after_s;
-	refusal.wait_ms = (wait_s < WAIT_MAX_S ? wait_s : WAIT_MAX_S) * 1000;
+	refusal.wait_ms = (wait_s < KUBE_WAIT_MAX_S ? wait_s : KUBE_WAIT_MAX_S) * 1000;
 	/* What stands before the API, or is in its place, says 404 as well. */
 	refusal.absent = refused->http_status == 404 && is_status;
 	refusal.expired = refused->http_status == 410 || !strcmp(status.reason, "Expired") ||

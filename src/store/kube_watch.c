@@ -31,7 +31,8 @@ static void on_error_event(struct kube *k, struct json_slice object)
 				      "the watch has ended with an error that makes no sense");
 		return;
 	}
-	link->failed_wait_ms = status.retry_after_s > 3600 ? 3600000 : 1000 * status.retry_after_s;
+	link->failed_wait_ms = 1000 * (status.retry_after_s < KUBE_WAIT_MAX_S ? status.retry_after_s
+									      : KUBE_WAIT_MAX_S);
 	(void)snprintf(why, sizeof(why), "the watch has ended: %d %s: %.300s", status.code,
 		       status.reason, status.message);
 	kube_link_fail_stream(link,

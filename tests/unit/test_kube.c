@@ -703,6 +703,21 @@ static void test_410_lists_again(void **state)
 	}
 }
 
+/* As of a Retry-After in an answer's head. */
+static void test_a_wait_in_the_watch_is_bounded(void **state)
+{
+	(void)state;
+	set_up();
+	reach_watch(two, 2);
+	feed(expect("GET", "watch=true"),
+	     "{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"code\":503,"
+	     "\"details\":{\"retryAfterSeconds\":3600}}}\n");
+	pass_ms(119000);
+	assert_null(find("GET", "limit=1"));
+	(void)expect("GET", "limit=1");
+	tear_down();
+}
+
 static void test_what_cannot_be_read_twice_is_listed(void **state)
 {
 	(void)state;
@@ -800,6 +815,7 @@ int main(void)
 		cmocka_unit_test(test_data_that_is_older_is_doubted),
 		cmocka_unit_test(test_data_that_is_older_than_an_answer_is_doubted),
 		cmocka_unit_test(test_410_lists_again),
+		cmocka_unit_test(test_a_wait_in_the_watch_is_bounded),
 		cmocka_unit_test(test_what_cannot_be_read_twice_is_listed),
 		cmocka_unit_test(test_a_silent_watch_is_noticed),
 		cmocka_unit_test(test_the_config_changes),
