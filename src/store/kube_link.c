@@ -18,8 +18,8 @@
  * whose etcd was restored from a backup would be silent then until its history has caught up,
  * and then tell half of the truth: so after each watch that did not end by itself, the
  * server's present resourceVersion is compared first with the newest that was heard of, in the
- * watch or in an answer. (One whose restored history is longer
- * than ours by then cannot be told from one that went on.)
+ * watch or in an answer. (One whose restored history is longer than ours by then cannot be told
+ * from one that went on.)
  */
 #include "store/kube_internal.h"
 
@@ -51,15 +51,21 @@ void kube_link_hang_up(struct kube *k)
 	link->behind = 0;
 }
 
+/* A watch that stood for a while ends a round of tries. */
+static void note_end(struct kube_link *link)
+{
+	if (link->live_since_ms && loop_now_ms() - link->live_since_ms >= KUBE_STEADY_MS)
+		link->retry.next_ms = 0;
+	link->live_since_ms = 0;
+}
+
 void kube_link_lost(struct kube *k, const char *why, unsigned least_ms)
 {
 	struct kube_link *link = &k->link;
 	char problem[ERR_TEXT_MAX];
 	int64_t wait_ms;
 
-	if (link->live_since_ms && loop_now_ms() - link->live_since_ms >= KUBE_STEADY_MS)
-		link->retry.next_ms = 0;
-	link->live_since_ms = 0;
+	note_end(link);
 	if (link->was_live)
 		log_info("%s", why);
 	link->was_live = false;
@@ -78,9 +84,7 @@ void kube_link_forget_history(struct kube *k, const char *why)
 	const int64_t spread_ms = SPREAD_PER_NODE_MS * (int64_t)peers_count(k->store.peers);
 
 	log_info("%s: listing all nodes again", why);
-	if (link->live_since_ms && loop_now_ms() - link->live_since_ms >= KUBE_STEADY_MS)
-		link->retry.next_ms = 0;
-	link->live_since_ms = 0;
+	note_end(link);
 	link->again = true;
 	kube_link_hang_up(k);
 	/* Every host hears of it at the same time. */

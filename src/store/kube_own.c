@@ -27,8 +27,6 @@
 #define GET_EVERY_MS 1000  /* our node changes a few times in five minutes */
 #define LOOK_MS      10000 /* for a podCIDR, also when no watch tells of it */
 
-static void call_get(struct kube *k);
-
 /* ---- problems ---- */
 
 /* @what is in the way, "": nothing. */
@@ -42,14 +40,20 @@ static void set_own_problem(struct kube *k, const char *what)
 				       : own->fight);
 }
 
+static void wait_for_retry(struct kube_own *own, unsigned least_ms)
+{
+	const int64_t wait_ms = kube_retry_wait_ms(&own->retry, least_ms);
+
+	own->not_before_ms = loop_now_ms() + wait_ms;
+	loop_timer_set(own->timer, wait_ms);
+}
+
 static void retry_later(struct kube *k, const char *why, unsigned least_ms)
 {
 	struct kube_own *own = &k->own;
-	const int64_t wait_ms = kube_retry_wait_ms(&own->retry, least_ms);
 
 	(void)snprintf(own->failure, sizeof(own->failure), "%s", why);
-	own->not_before_ms = loop_now_ms() + wait_ms;
-	loop_timer_set(own->timer, wait_ms);
+	wait_for_retry(own, least_ms);
 	set_own_problem(k, "");
 }
 
@@ -131,17 +135,12 @@ static void say_absent(struct kube *k, const char *why)
 /* It is there no more, or not yet: somebody has to register it. */
 static void on_absent(struct kube *k)
 {
-	struct kube_own *own = &k->own;
-	int64_t wait_ms;
-
 	say_absent(k, *k->settings->node_name
 			      ? "Kubernetes has none of this name (is NODE_NAME right, and has the "
 				"kubelet registered it?)"
 			      : "Kubernetes has none of this name");
-	own->get_needed = true;
-	wait_ms = kube_retry_wait_ms(&own->retry, 0);
-	own->not_before_ms = loop_now_ms() + wait_ms;
-	loop_timer_set(own->timer, wait_ms);
+	k->own.get_needed = true;
+	wait_for_retry(&k->own, 0);
 }
 
 void kube_own_doubt(struct kube *k)
