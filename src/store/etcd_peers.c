@@ -45,7 +45,6 @@ void etcd_peers_on_ignored_timer(void *userdata)
 	e->ignored_quiet = e->ignored > 0;
 	if (!e->ignored)
 		return;
-	log_clean(e->ignored_names);
 	log_warning("Ignoring %zu more key%s below %s/" ETCD_SUBNETS_DIR " that make no sense: %s",
 		    e->ignored, e->ignored > 1 ? "s" : "", e->link.prefix, e->ignored_names);
 	e->ignored = 0;

@@ -222,7 +222,7 @@ void kube_peers_take(struct kube *k, struct kube_node *node, bool listed);
 /* Listed, but unreadable. */
 void kube_peers_keep(struct kube *k, const struct kube_node *node);
 void kube_peers_delete(struct kube *k, const struct kube_node *node);
-/* Of an object that makes no sense; @err names it. */
+/* Of an object that makes no sense; @name "": it has none. @why names it. */
 void kube_peers_complain(struct kube *k, const char *name, const char *why);
 void kube_peers_done(struct kube *k);
 
