@@ -27,8 +27,6 @@
 
 #define HTTP_PORT  80
 #define HTTPS_PORT 443
-#define IN_POD     "the pod's environment"
-#define BODY_MAX   (64u << 20)
 
 struct kube_api {
 	struct loop *loop;
@@ -118,7 +116,7 @@ static const char *advice(const struct kube_api *api, const char *why)
 	/* The proxy's failures name it. */
 	if ((!refused && !silent) || api->proxy.kind != PROXY_NONE)
 		return "";
-	if (api->access.place && !strcmp(api->access.place, IN_POD))
+	if (api->access.place && !strcmp(api->access.place, KUBE_IN_POD))
 		return " (a Service's address works once kube-proxy does: is it running on this "
 		       "node?)";
 	return refused ? " (is kube-apiserver running there?)" : " (is that the right address?)";
@@ -265,7 +263,6 @@ static void send_call(struct kube_call *call, const struct kube_credential *cred
 		.body = call->body,
 		.timeout_ms = call->request.timeout_ms ? call->deadline_ms - loop_now_ms() : 0,
 		.silence_ms = call->request.silence_ms,
-		.body_max = BODY_MAX,
 		.head = on_head,
 		.piece = call->request.piece ? on_piece : NULL,
 		.done = on_done,

@@ -38,7 +38,6 @@
 #define PROGRAM_MS      60000
 #define PROGRAM_OUT_MAX (1 << 20)
 #define CA_FILE_MAX     (4 << 20)
-#define API_GROUP       "client.authentication.k8s.io/"
 
 struct kube_credentials {
 	struct loop *loop;
@@ -347,7 +346,7 @@ static char *program_info(const struct kube_access *access)
 	const char *version = access->exec.api_version;
 	_cleanup_json_ json_t *info =
 		json_pack("{s:s, s:s, s:{s:b}}", "kind", "ExecCredential", "apiVersion",
-			  given(version) ? version : API_GROUP "v1", "spec", "interactive", 0);
+			  given(version) ? version : KUBE_EXEC_API "v1", "spec", "interactive", 0);
 	_cleanup_free_ char *json = NULL;
 	char *text;
 

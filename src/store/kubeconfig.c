@@ -16,8 +16,6 @@
 #include <stdio.h>
 #include <strings.h>
 
-#define EXEC_API "client.authentication.k8s.io/"
-
 /* ---- contexts, clusters, users ---- */
 
 /* The @inner of the list's entry that is named @name. @of tells where the name is from. */
@@ -253,15 +251,17 @@ static int check_exec(struct kubeconfig_file *file, const yaml_node_t *node,
 		      const struct kube_exec *exec, struct err *err)
 {
 	const yaml_node_t *mode = value_member(file, node, "interactiveMode");
-	const bool is_v1 = exec->api_version && !strcmp(exec->api_version, EXEC_API "v1");
+	const bool is_v1 = exec->api_version && !strcmp(exec->api_version, KUBE_EXEC_API "v1");
 
-	if (!is_v1 && (!exec->api_version || strcmp(exec->api_version, EXEC_API "v1beta1") != 0))
+	if (!is_v1 &&
+	    (!exec->api_version || strcmp(exec->api_version, KUBE_EXEC_API "v1beta1") != 0))
 		return value_fail(file, node, err,
-				  "exec: apiVersion is neither " EXEC_API "v1 nor " EXEC_API
-				  "v1beta1");
+				  "exec: apiVersion is neither " KUBE_EXEC_API
+				  "v1 nor " KUBE_EXEC_API "v1beta1");
 	if (!mode && is_v1)
 		return value_fail(file, node, err,
-				  "exec: apiVersion " EXEC_API "v1 needs interactiveMode (Never)");
+				  "exec: apiVersion " KUBE_EXEC_API
+				  "v1 needs interactiveMode (Never)");
 	if (value_is(mode, "Always"))
 		return value_fail(
 			file, mode, err,
@@ -548,7 +548,7 @@ int kubeconfig_in_cluster(char *(*getenv_fn)(const char *name), const char *dir,
 	found.server = mem_alloc(size, 1);
 	(void)snprintf(found.server, size, "https://%s%s%s:%s", v6 ? "[" : "", host, v6 ? "]" : "",
 		       port);
-	found.place = mem_strdup("the pod's environment");
+	found.place = mem_strdup(KUBE_IN_POD);
 	*ret_access = found;
 	return 0;
 }

@@ -15,7 +15,11 @@
 /* Where a pod finds token, ca.crt and namespace. */
 #define KUBE_SERVICE_ACCOUNT_DIR "/var/run/secrets/kubernetes.io/serviceaccount"
 
-/* A program that prints an ExecCredential (client.authentication.k8s.io/v1, v1beta1). */
+/* The `place` of what a pod is given. */
+#define KUBE_IN_POD "the pod's environment"
+
+/* A program that prints an ExecCredential, of v1 or v1beta1. */
+#define KUBE_EXEC_API "client.authentication.k8s.io/"
 struct kube_exec {
 	char *command; /* NULL: none; with a "/": relative to the kubeconfig's directory */
 	char **args;   /* NULL-terminated, without argv[0] */
@@ -37,7 +41,7 @@ struct kube_access {
 	char *user, *password;
 	char *proxy_url; /* http, https or socks5; NULL: the environment's */
 	struct kube_exec exec;
-	char *place; /* for messages: the kubeconfig's path and context, "the pod's environment" */
+	char *place; /* for messages: the kubeconfig's path and context, or KUBE_IN_POD */
 };
 
 /* The current context of @text, a kubeconfig in YAML or JSON read from @path (whose
