@@ -51,3 +51,11 @@ void *mem_alloc(size_t n, size_t size);
 void *mem_realloc(void *p, size_t n, size_t size);
 /* Copy of @s; aborts when there is no memory. Caller frees. */
 char *mem_strdup(const char *s);
+
+/* Overwrites a text and frees it. NULL is allowed. */
+void mem_free_secret(char *text);
+static inline void mem_cleanup_secret(char **text)
+{
+	mem_free_secret(*text);
+}
+#define _cleanup_secret_ _cleanup_(mem_cleanup_secret)

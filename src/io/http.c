@@ -447,10 +447,8 @@ char *http_basic(const char *user, const char *password)
 	encoded = base64_encode(plain, len);
 	text = mem_alloc(sizeof("Basic ") + strlen(encoded), 1);
 	(void)stpcpy(stpcpy(text, "Basic "), encoded);
-	explicit_bzero(plain, len);
-	explicit_bzero(encoded, strlen(encoded));
-	free(plain);
-	free(encoded);
+	mem_free_secret(plain);
+	mem_free_secret(encoded);
 	return text;
 }
 

@@ -40,7 +40,7 @@ struct http_answer {
 /* The header's value; NULL: there is none. @name in any case. */
 const char *http_answer_header(const struct http_answer *answer, const char *name);
 
-/* "Basic dXNlcjpwYXNz". A secret: the caller wipes and frees it. */
+/* "Basic dXNlcjpwYXNz". A secret: the caller calls mem_free_secret(). */
 char *http_basic(const char *user, const char *password);
 
 typedef void (*http_head_fn)(const struct http_answer *answer, void *userdata);

@@ -28,17 +28,10 @@
 #define SOCKS_ANSWER_MAX (4 + 1 + UINT8_MAX + 2)
 #define NO_PROXY_MAX     512 /* of one entry */
 
-static void forget(char *text)
-{
-	if (text)
-		explicit_bzero(text, strlen(text));
-	free(text);
-}
-
 void proxy_done(struct proxy *proxy)
 {
-	forget(proxy->user);
-	forget(proxy->password);
+	mem_free_secret(proxy->user);
+	mem_free_secret(proxy->password);
 	*proxy = (struct proxy){.kind = PROXY_NONE};
 }
 
@@ -299,7 +292,7 @@ int proxy_from_environment(char *(*getenv_fn)(const char *name), const struct en
 	with_scheme = mem_alloc(strlen(url) + sizeof("http://"), 1);
 	(void)stpcpy(stpcpy(with_scheme, strstr(url, "://") ? "" : "http://"), url);
 	r = proxy_parse(with_scheme, ret_proxy, err);
-	forget(with_scheme);
+	mem_free_secret(with_scheme);
 	return r < 0 ? err_wrap(err, r, "%s", name) : 0;
 }
 
@@ -365,7 +358,7 @@ static void say_connect(struct proxy_talk *talk)
 		say_text(talk, "Proxy-Authorization: ");
 		say_text(talk, basic);
 		say_text(talk, "\r\n");
-		forget(basic);
+		mem_free_secret(basic);
 	}
 	say_text(talk, "\r\n");
 }

@@ -378,12 +378,7 @@ void tls_files_done(struct tls_files *copy)
 	const char *const texts[] = {copy->ca,       copy->cert,    copy->key, copy->ca_pem,
 				     copy->cert_pem, copy->key_pem, copy->name};
 
-	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
-		char *text = (char *)(uintptr_t)texts[i]; /* ours, of tls_files_copy() */
-
-		if (text)
-			explicit_bzero(text, strlen(text));
-		free(text);
-	}
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
+		mem_free_secret((char *)(uintptr_t)texts[i]); /* ours, of tls_files_copy() */
 	*copy = (struct tls_files){.ca = NULL};
 }

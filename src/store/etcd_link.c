@@ -109,14 +109,9 @@ static int check_files(const struct etcd_link *link, const struct tls_files *fil
 	return code ? err_wrap(err, code, "etcd's TLS files") : 0;
 }
 
-static void forget_at(char **password)
-{
-	etcd_link_forget(*password);
-}
-
 static int check_user(const struct etcd_settings *settings, struct err *err)
 {
-	_cleanup_(forget_at) char *password = NULL;
+	_cleanup_secret_ char *password = NULL;
 	const struct etcd_link link = {.settings = settings};
 
 	if (*settings->password && *settings->password_file)
@@ -200,11 +195,4 @@ int etcd_link_password(const struct etcd_link *link, char **ret_password, struct
 	}
 	*ret_password = text;
 	return 0;
-}
-
-void etcd_link_forget(char *password)
-{
-	if (password)
-		explicit_bzero(password, strlen(password));
-	free(password);
 }

@@ -46,6 +46,5 @@ void etcd_link_good(struct etcd_link *link);
 /* Whether there is a user to authenticate as. */
 bool etcd_link_has_user(const struct etcd_link *link);
 /* The user's password, now: from the file (without the newline at its end), or as given.
- * Caller wipes and frees it by etcd_link_forget(). */
+ * Caller calls mem_free_secret(). */
 int etcd_link_password(const struct etcd_link *link, char **ret_password, struct err *err);
-void etcd_link_forget(char *password);

@@ -99,15 +99,10 @@ static const char *user_of(const struct v2 *v2)
 
 /* ---- requests ---- */
 
-static void forget_secret(char **secret)
-{
-	etcd_link_forget(*secret);
-}
-
 /* The header that carries user and password; *ret_text stays NULL without a user. */
 static int authorize(const struct v2 *v2, char **ret_text, struct err *err)
 {
-	_cleanup_(forget_secret) char *password = NULL;
+	_cleanup_secret_ char *password = NULL;
 	int r;
 
 	if (!etcd_link_has_user(v2->api.link))
@@ -124,7 +119,7 @@ static int authorize(const struct v2 *v2, char **ret_text, struct err *err)
 static struct http_request *send_request(struct v2 *v2, struct http_options *options,
 					 const char *key, const char *query, struct err *err)
 {
-	_cleanup_(forget_secret) char *authorization = NULL;
+	_cleanup_secret_ char *authorization = NULL;
 	_cleanup_free_ char *target = etcd_v2_target(v2->prefix, key, query);
 	struct http_header headers[2];
 

@@ -179,9 +179,7 @@ static void start_waiting(struct v3 *v3);
 
 static void forget_token(struct v3 *v3)
 {
-	if (v3->token)
-		explicit_bzero(v3->token, strlen(v3->token));
-	free(TAKE_PTR(v3->token));
+	mem_free_secret(TAKE_PTR(v3->token));
 }
 
 /* The call failed: it waits for a new token, or is answered. */
@@ -337,7 +335,7 @@ static void authenticate(struct v3 *v3)
 		return;
 	}
 	body = etcd_v3_authenticate(v3->api.link->settings->username, password, &len);
-	etcd_link_forget(password);
+	mem_free_secret(password);
 	v3->authenticate = new_call(v3, "/etcdserverpb.Auth/Authenticate", body, len, on_token, v3);
 	v3->authenticate->message = take_token;
 	v3->authenticate->timeout_ms = AUTHENTICATE_MS;

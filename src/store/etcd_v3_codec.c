@@ -259,8 +259,7 @@ uint8_t *etcd_v3_authenticate(const char *user, const char *password, size_t *re
 	request.name = name;
 	request.password = secret;
 	body = pack(&request.base, NULL, 0, ret_len);
-	explicit_bzero(secret, strlen(secret));
-	free(secret);
+	mem_free_secret(secret);
 	return body;
 }
 

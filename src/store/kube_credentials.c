@@ -62,22 +62,9 @@ static bool given(const char *text)
 	return text && *text;
 }
 
-static void forget(char *text)
-{
-	if (text)
-		explicit_bzero(text, strlen(text));
-	free(text);
-}
-
-static void cleanup_secret(char **text)
-{
-	forget(*text);
-}
-#define _cleanup_secret_ _cleanup_(cleanup_secret)
-
 static void set(char **member, char *text)
 {
-	forget(*member);
+	mem_free_secret(*member);
 	*member = text;
 }
 
@@ -435,9 +422,9 @@ void kube_credentials_free(struct kube_credentials *c)
 		return;
 	child_free(c->child);
 	clear_output(c);
-	forget(c->authorization);
-	forget(c->cert_pem);
-	forget(c->key_pem);
+	mem_free_secret(c->authorization);
+	mem_free_secret(c->cert_pem);
+	mem_free_secret(c->key_pem);
 	free(c);
 }
 

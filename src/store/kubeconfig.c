@@ -210,7 +210,8 @@ static int parse_args(struct kubeconfig_file *file, const yaml_node_t *node, str
 static int parse_variable(struct kubeconfig_file *file, const yaml_node_t *node,
 			  char **ret_variable, struct err *err)
 {
-	_cleanup_free_ char *name = NULL, *value = NULL;
+	_cleanup_secret_ char *value = NULL;
+	_cleanup_free_ char *name = NULL;
 	size_t size;
 	int r = value_take_text(file, node, "name", &name, err);
 
@@ -223,8 +224,6 @@ static int parse_variable(struct kubeconfig_file *file, const yaml_node_t *node,
 		*ret_variable = mem_alloc(size, 1);
 		(void)snprintf(*ret_variable, size, "%s=%s", name, value ? value : "");
 	}
-	if (value)
-		explicit_bzero(value, strlen(value));
 	return r;
 }
 

@@ -15,9 +15,7 @@
 
 void value_wipe(char **text)
 {
-	if (*text)
-		explicit_bzero(*text, strlen(*text));
-	free(*text);
+	mem_free_secret(*text);
 	*text = NULL;
 }
 

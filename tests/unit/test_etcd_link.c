@@ -105,8 +105,7 @@ static void test_good(void **state)
 	assert_string_equal(link.prefix, "/coreos.com/network");
 	assert_int_equal(etcd_link_password(&link, &password, &err), 0);
 	assert_string_equal(password, "p");
-	etcd_link_forget(password);
-	etcd_link_forget(NULL);
+	mem_free_secret(password);
 	settings.prefix = long_prefix;
 	assert_int_equal(etcd_link_init(&link, &settings, &err), 0);
 	assert_int_equal(strlen(link.prefix), 511);
@@ -187,7 +186,7 @@ static void test_password_file(void **state)
 		if (rows[i].password)
 			assert_string_equal(password, rows[i].password);
 		assert_null(strstr(err.text, "behind"));
-		etcd_link_forget(password);
+		mem_free_secret(password);
 	}
 	assert_int_equal(ftruncate(fd, ETCD_PASSWORD_MAX + 1), 0);
 	assert_true(etcd_link_password(&link, &(char *){NULL}, NULL) < 0);
