@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* http.h - a client's HTTP/1.1 requests, one at a time over a connection (RFC 9112)
  *
- * For the few servers that speak no HTTP/2. libevent's evhttp is not used: it insists on
- * making the connection itself (2.1.12 closes one that is handed to it), tells no reason of
- * a failure, and a header callback cannot stop it.
+ * For etcd's v2 store, which has no HTTP/2, and Kubernetes, whose watch wants a connection of
+ * its own anyway. libevent's evhttp is not used: it insists on making the connection itself
+ * (2.1.12 closes one that is handed to it), tells no reason of a failure, and a header
+ * callback cannot stop it.
  */
 #pragma once
 
@@ -60,7 +61,8 @@ struct http_options {
 	struct http_keeper *keeper; /* borrowed for as long as the request lasts; NULL: none */
 	const char *method;         /* not HEAD */
 	const char *target;         /* path and query, percent-encoded */
-	const struct http_header *headers; /* besides Host, Connection and Content-Length */
+	/* Besides Host, Connection, User-Agent, Accept-Encoding and Content-Length. */
+	const struct http_header *headers;
 	size_t n_headers;
 	const char *body;   /* NULL: none */
 	int64_t timeout_ms; /* for all of it; 0: only for the connection */
