@@ -8,6 +8,7 @@
 #pragma once
 
 #include "base/mem.h"
+#include "false_clock.h"
 #include "io/loop.h"
 #include "store/etcd_api.h"
 
@@ -17,23 +18,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
-
-/* -- time ------------------------------------------------------------------------------ */
-
-static int64_t false_now_ms = 1000000;
-
-/* In the C library's place, for libevent as well. */
-int false_clock(clockid_t clock, struct timespec *ts) __asm__("clock_gettime");
-int false_clock(clockid_t clock, struct timespec *ts)
-{
-	(void)clock;
-	ts->tv_sec = false_now_ms / 1000;
-	ts->tv_nsec = false_now_ms % 1000 * 1000000;
-	return 0;
-}
 
 /* -- the data -------------------------------------------------------------------------- */
 

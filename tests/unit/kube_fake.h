@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "false_clock.h"
 #include "messages.h"
 #include "store/kube_internal.h"
 
@@ -12,25 +13,10 @@
 #include <event2/event.h>
 #include <stdio.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #define PREFIX      "flannel.alpha.coreos.com/"
 #define PREFIX_TYPE "\"" PREFIX "backend-type\":\"host-gw\","
 #define CONFIG      "{\"Network\":\"10.5.0.0/16\"}"
-
-/* -- time ------------------------------------------------------------------------------ */
-
-static int64_t false_now_ms = 1000000;
-
-/* In the C library's place, for libevent as well. */
-int false_clock(clockid_t clock, struct timespec *ts) __asm__("clock_gettime");
-int false_clock(clockid_t clock, struct timespec *ts)
-{
-	(void)clock;
-	ts->tv_sec = false_now_ms / 1000;
-	ts->tv_nsec = false_now_ms % 1000 * 1000000;
-	return 0;
-}
 
 /* -- the API --------------------------------------------------------------------------- */
 
