@@ -14,7 +14,7 @@ import pytest
 
 from lib.expect import wait_equal, wait_until
 from lib.kube_rbac import FLANNEL_RULES
-from lib.kube_volume import replace_file
+from lib.kube_volume import in_pod, replace_file
 from lib.proxy import Proxy
 
 pytestmark = pytest.mark.needs("vxlan", "etcd", "ipv6")
@@ -202,22 +202,13 @@ def test_a_server_that_wants_no_credentials(make_topo):
     topo.follow_the_store()
 
 
-IN_POD = """
-mount -t tmpfs pod /run
-mkdir -p /run/secrets/kubernetes.io/serviceaccount
-mount --bind "$1" /run/secrets/kubernetes.io/serviceaccount
-shift
-exec "$@"
-"""
-
-
 def test_in_a_pod_of_an_ipv6_cluster(access):
     """KUBERNETES_SERVICE_HOST has no brackets."""
     kube = access.kube
     account = kube.service_account(os.path.join(access.dir, "account"))
     address = next(a for a in kube.addresses if ":" in a)
     access.run(env={**kube.in_cluster(), "KUBERNETES_SERVICE_HOST": address},
-               wrap=("unshare", "-m", "sh", "-ec", IN_POD, "pod", account))
+               wrap=in_pod(account))
     access.h1.wait_log(rf"https://\[{address}\]:6443 .the pod's environment")
 
 

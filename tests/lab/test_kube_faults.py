@@ -12,6 +12,7 @@ import pytest
 
 from lib import traffic
 from lib.expect import wait_equal, wait_until
+from lib.kube_volume import in_pod
 
 pytestmark = pytest.mark.needs("vxlan", "etcd")
 
@@ -415,15 +416,6 @@ def test_a_first_start_waits_for_it(make_topo):
 # -- in a pod --------------------------------------------------------------------------
 
 
-IN_POD = """
-mount -t tmpfs pod /run
-mkdir -p /run/secrets/kubernetes.io/serviceaccount
-mount --bind "$1" /run/secrets/kubernetes.io/serviceaccount
-shift
-exec "$@"
-"""
-
-
 def test_in_a_pod_with_a_token_that_is_rotated(make_topo):
     """The kubelet's files, swapped as a whole; after each swap the old token is refused."""
     topo = make_topo(1)
@@ -433,7 +425,7 @@ def test_in_a_pod_with_a_token_that_is_rotated(make_topo):
     directory = kube.service_account(os.path.join(kube.dir, "sa"))
     topo.store.flags = [f for f in topo.store.flags if "kubeconfig" not in f]
     topo.start(CONFIG, env=kube.in_cluster(),
-               wrap=("unshare", "-m", "sh", "-ec", IN_POD, "pod", directory))
+               wrap=in_pod(directory))
     assert kube.annotations("h1")[f"{PREFIX}/public-ip"] == h1.address
     h1.wait_log("the pod's environment")
     for n in (50, 51):

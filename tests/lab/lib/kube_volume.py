@@ -33,3 +33,17 @@ def mount_files(directory, files):
         for name in os.listdir(old):
             os.unlink(os.path.join(old, name))
         os.rmdir(old)
+
+
+_IN_POD = """
+mount -t tmpfs pod /run
+mkdir -p /run/secrets/kubernetes.io/serviceaccount
+mount --bind "$1" /run/secrets/kubernetes.io/serviceaccount
+shift
+exec "$@"
+"""
+
+
+def in_pod(account):
+    """What goes before a program that is to find this service account where a pod does."""
+    return "unshare", "-m", "sh", "-ec", _IN_POD, "pod", account

@@ -69,9 +69,6 @@ class Pod:
     def exit_code(self):
         return int(self._inspect(".State.ExitCode"))
 
-    def is_running(self):
-        return self._inspect(".State.Running") == "true"
-
     def status(self):
         """/proc/PID/status of its process."""
         path = self.kubelet.podman.inner.path(f"/proc/{self._inspect('.State.Pid')}/status")

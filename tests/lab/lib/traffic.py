@@ -271,10 +271,6 @@ class Stream:
             self._names[i] for i in silent
         )
 
-    def lost_so_far(self):
-        """Datagrams lost until 50 ms ago."""
-        return self._ask({"do": "lost"}, 5)
-
     def stop(self):
         if self._process is None:
             return self.report
@@ -338,9 +334,6 @@ class _Flow:
             self.arrived[number] = 1
             self.last = max(self.last, number)
 
-    def lost(self, until):
-        return sum(1 for t, a in zip(self.sent_at, self.arrived) if not a and t < until)
-
     def result(self):
         gaps, first, lost = [], None, 0
         for t, a in zip(self.sent_at, self.arrived):
@@ -386,8 +379,6 @@ def _stream_main(spec):
             question = json.loads(line)
             if question["do"] == "flowing":
                 waiting = (now + question["timeout"], [len(f.sent_at) for f in flows])
-            elif question["do"] == "lost":
-                _answer(sum(f.lost(now - 0.05) for f in flows))
             else:
                 sending, end = False, now + 0.25
         if waiting:
