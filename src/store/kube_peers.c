@@ -162,8 +162,8 @@ static void on_ignored_timer(void *userdata)
 	p->ignored_quiet = p->ignored > 0;
 	if (!p->ignored)
 		return;
-	log_warning("Kubernetes: %zu more node%s with annotations that make no sense: %s",
-		    p->ignored, p->ignored > 1 ? "s" : "", p->ignored_names);
+	log_warning("Kubernetes: %zu more node%s that make no sense: %s", p->ignored,
+		    p->ignored > 1 ? "s" : "", p->ignored_names);
 	p->ignored = 0;
 	*p->ignored_names = '\0';
 	loop_timer_set(p->ignored_timer, IGNORED_QUIET_MS);
