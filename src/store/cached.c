@@ -217,7 +217,7 @@ static void save_failed(struct cached *c, const struct err *err)
 static void save(void *userdata)
 {
 	struct cached *c = userdata;
-	int64_t begin = loop_now_ms(), pause;
+	int64_t begin = loop_now_ms(), least, pause;
 	struct err err;
 
 	c->dirty = false;
@@ -230,10 +230,12 @@ static void save(void *userdata)
 	if (c->save_failed)
 		log_info("The state for the next start is saved in %s again", c->path);
 	c->save_failed = false;
+	/* That of our subnet came before its turn, and perhaps before most peers. */
+	least = memcmp(c->saved_own, c->own, sizeof(c->own)) ? SETTLE_MS : SAVE_EVERY_MS;
 	memcpy(c->saved_own, c->own, sizeof(c->own));
 	c->retry_ms = RETRY_FIRST_MS;
 	pause = (loop_now_ms() - begin) * SAVE_SHARE;
-	c->save_after_ms = loop_now_ms() + (pause > SAVE_EVERY_MS ? pause : SAVE_EVERY_MS);
+	c->save_after_ms = loop_now_ms() + (pause > least ? pause : least);
 }
 
 static void on_peer(const char *key, const struct lease *before, const struct lease *after,

@@ -416,10 +416,17 @@ static void test_first_start(void **state)
 	assert_true(loop_now_ms() - synced_ms < 1000);
 	check_file(CONFIG, "10.5.1.0-24", 2);
 
-	/* Soon after the last time it is not saved again, but at the end. */
+	/* The peers that came just behind our subnet do not wait for long. */
 	put_peer(owner.peers, 4);
+	assert_int_equal(unlink(path), 0);
+	WAIT(has_file());
+	assert_true(loop_now_ms() - synced_ms < 5000);
+	check_file(CONFIG, "10.5.1.0-24", 3);
+
+	/* Soon after the last time it is not saved again, but at the end. */
+	put_peer(owner.peers, 6);
 	run_for(2500);
-	check_file(CONFIG, "10.5.1.0-24", 2);
+	check_file(CONFIG, "10.5.1.0-24", 3);
 	inner_config(CONFIG_OTHER);
 	assert_int_equal(inner.n_acquires, 2);
 	inner_state("away");
@@ -427,7 +434,7 @@ static void test_first_start(void **state)
 	assert_int_equal(inner.n_ups, 1);
 	owner.store->ops->free(owner.store);
 	owner.store = NULL;
-	check_file(CONFIG_OTHER, "10.5.1.0-24", 3);
+	check_file(CONFIG_OTHER, "10.5.1.0-24", 4);
 	/* The observer has gone with it. */
 	put_peer(owner.peers, 5);
 }
@@ -445,10 +452,10 @@ static void test_another_subnet_is_saved_at_once(void **state)
 	assert_int_equal(unlink(path), 0);
 	run_for(500);
 	check_file(CONFIG, "10.5.2.0-24", 0);
-	/* Renewed: it is the same. */
+	/* Renewed: it is the same, and waits for its turn. */
 	inner_own("10.5.2.0-24");
 	assert_int_equal(unlink(path), 0);
-	run_for(2500);
+	run_for(1000);
 	assert_false(has_file());
 }
 
