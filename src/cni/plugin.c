@@ -188,13 +188,11 @@ static int add_saved(const struct cni_conf *conf, const struct cni_request *requ
 
 /* Runtimes ask for one thing at a time of one container, says the specification; of two ADDs
  * at once the one that fails would take the other's saved config for its own, and away. */
-static int lock_netns(const struct cni_request *request)
+static void lock_netns(const struct cni_request *request, int *ret_fd)
 {
-	int fd = open(request->netns, O_RDONLY | O_CLOEXEC);
-
-	if (fd >= 0)
-		(void)flock(fd, LOCK_EX);
-	return fd;
+	*ret_fd = open(request->netns, O_RDONLY | O_CLOEXEC);
+	if (*ret_fd >= 0)
+		(void)flock(*ret_fd, LOCK_EX);
 }
 
 static int add(const struct cni_conf *conf, const struct cni_request *request, json_t **ret_answer,
@@ -212,7 +210,7 @@ static int add(const struct cni_conf *conf, const struct cni_request *request, j
 	    cni_conf_make_delegate(conf, &subnet, &delegate, error) ||
 	    worker_choose(conf, request, delegate, &worker, error))
 		return -1;
-	lock = lock_netns(request);
+	lock_netns(request, &lock);
 	/* A torn one is as good as none, and so is one of an ADD that failed. */
 	r = saved_read(conf->data_dir, request->container_id, request->ifname, &earlier, &torn);
 	return add_saved(conf, request, &worker, delegate,
