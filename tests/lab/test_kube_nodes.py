@@ -207,7 +207,8 @@ def test_the_server_is_killed_and_replaced_under_churn(make_topo):
     """flanneld as well, in the middle of it; at the end the kernels are what the nodes say."""
     scene = Scene(make_topo, *SCENES["vxlan"])
     topo, kube = scene.topo, scene.kube
-    topo.allow_log("W", "Kubernetes|[Dd]atastore|[Vv]anished|state of")
+    # After a gap a podCIDR's new node may be listed long before the end of its old one.
+    topo.allow_log("W", "Kubernetes|[Dd]atastore|[Vv]anished|state of|Two leases")
     for i in (1, 2, 3):
         scene.add(f"h{i}", i)
     # So many that are quiet that the list after a gap lacks a few of all.

@@ -5,6 +5,7 @@ import json
 import os
 import re
 
+from .expect import wait_until
 from .kube_volume import mount_files
 from .store import Records
 
@@ -36,6 +37,11 @@ class Nodes(Records):
 
     def environment(self, host):
         return {"NODE_NAME": host.name}
+
+    def wait_told(self, hosts, flags):
+        if "--set-node-network-unavailable=false" not in flags:
+            for host in hosts:
+                wait_until(lambda h=host: self.kube.condition(h.name), 5, "the node's condition")
 
     def file(self, *names):
         return os.path.join(self.config_dir, *names)

@@ -17,6 +17,9 @@ class Records:
         """What a host's flanneld needs in its environment to use it."""
         return {}
 
+    def wait_told(self, hosts, flags):
+        """Waits for what a flanneld that is ready has yet to write."""
+
     def write_config(self, config):
         self.write("config", config if isinstance(config, str) else json.dumps(config))
 

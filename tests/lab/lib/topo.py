@@ -212,6 +212,7 @@ class Topo:
             host.start_flanneld(*flags, wait=False, **kwargs)
         for host in started:
             host.wait_ready()
+        self.store.wait_told(started, flags)
         self.wait_meshed()
         return self
 
