@@ -127,6 +127,7 @@ int plugin_gc(const struct cni_conf *conf, const struct cni_request *request,
 	if (!conf->valid_attachments)
 		return cni_fail(error, CNI_CONFIG_INVALID,
 				"cni.dev/valid-attachments: missing; GC removes what is not in it");
+	saved_sweep(conf->data_dir);
 	if (saved_for_each(conf->data_dir, conf->name, collect, &gc, &one))
 		note(&gc, &one);
 	if (collect_the_rest(&gc, &one))

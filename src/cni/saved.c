@@ -19,10 +19,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #define SAVED_MAX_BYTES (1 << 20)
 #define MEMBER          "weft"
 #define FIRST_IFNAME    "eth0" /* has the original's file name */
+#define HIDDEN_MAX_S    60     /* that an ADD may take from writing it to renaming it */
 
 static char *make_path(const char *data_dir, const char *container_id, const char *ifname)
 {
@@ -233,6 +235,35 @@ static void visit(const char *data_dir, const char *file_name, const char *name,
 static int is_visible(const struct dirent *entry)
 {
 	return entry->d_name[0] != '.';
+}
+
+static int is_hidden(const struct dirent *entry)
+{
+	return entry->d_name[0] == '.' && entry->d_name[1] && strcmp(entry->d_name, "..") != 0;
+}
+
+/* Nothing was made yet when it was left, so that it does not matter whose it is. */
+static void sweep(const char *data_dir, const char *file_name)
+{
+	_cleanup_free_ char *path = NULL;
+	struct stat st;
+
+	if (asprintf(&path, "%s/%s", data_dir, file_name) < 0)
+		abort();
+	if (!lstat(path, &st) && S_ISREG(st.st_mode) && time(NULL) - st.st_mtime > HIDDEN_MAX_S)
+		(void)unlink(path);
+}
+
+void saved_sweep(const char *data_dir)
+{
+	struct dirent **entries = NULL;
+	int n = scandir(data_dir, &entries, is_hidden, NULL);
+
+	for (int i = 0; i < n; i++) {
+		sweep(data_dir, entries[i]->d_name);
+		free(entries[i]);
+	}
+	free(entries);
 }
 
 int saved_for_each(const char *data_dir, const char *name, saved_fn fn, void *userdata,

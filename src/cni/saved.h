@@ -36,6 +36,9 @@ int saved_remove(const struct saved *saved, struct cni_error *error);
 void saved_done(struct saved *saved);
 #define _cleanup_saved_ _cleanup_(saved_done)
 
+/* Removes what ADDs that were killed while they wrote have left, where no DEL came. */
+void saved_sweep(const char *data_dir);
+
 /* Calls @fn for each one of the network named @name; unreadable files are told on stderr
  * and left. */
 typedef void (*saved_fn)(const struct saved *saved, void *userdata);

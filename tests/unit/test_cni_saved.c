@@ -141,6 +141,7 @@ static void test_torn(void **state)
 /* ADD was killed before the rename. */
 static void test_killed_while_writing(void **state)
 {
+	static const struct timespec long_ago[2];
 	struct cni_error error;
 	struct saved saved;
 
@@ -153,6 +154,18 @@ static void test_killed_while_writing(void **state)
 	assert_false(site_has("a/data/.abc"));
 	write_one("abc", "net1", "n");
 	assert_false(site_has("a/data/.abc:net1"));
+
+	/* Swept, but for one that is perhaps being written now. */
+	site_write("a/data/.old", 0600, "{\"na");
+	site_write("a/data/.new", 0600, "{\"na");
+	site_write("a/data/visible", 0600, "{\"na");
+	assert_int_equal(utimensat(AT_FDCWD, site_path("a/data/.old"), long_ago, 0), 0);
+	assert_int_equal(utimensat(AT_FDCWD, site_path("a/data/visible"), long_ago, 0), 0);
+	saved_sweep(site_path("a/data"));
+	assert_false(site_has("a/data/.old"));
+	assert_true(site_has("a/data/.new"));
+	assert_true(site_has("a/data/visible"));
+	saved_sweep(site_path("a/nowhere"));
 }
 
 static void test_errors(void **state)
