@@ -5,6 +5,7 @@
  */
 #include "store/kubeconfig_value.h"
 
+#include "base/base64.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -143,35 +144,6 @@ int value_take_path(struct kubeconfig_file *file, const yaml_node_t *map, const 
 	return r;
 }
 
-/* RFC 4648, with padding; blanks are passed over. -EINVAL when it is not that. */
-static int decode_base64(const char *text, char *bytes, size_t *ret_len)
-{
-	static const char digits[] =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	unsigned held = 0, n_digits = 0, n_pads = 0;
-	size_t len = 0;
-
-	for (; *text; text++) {
-		const char *digit = strchr(digits, *text);
-
-		if (strchr(" \t\r\n", *text))
-			continue;
-		if (*text == '=' && n_digits % 4 + n_pads >= 2 && n_pads < 2) {
-			n_pads++;
-			continue;
-		}
-		if (!digit || n_pads)
-			return -EINVAL;
-		held = held << 6 | (unsigned)(digit - digits);
-		if (n_digits++ % 4)
-			bytes[len++] = (char)(held >> (6 - 2 * ((n_digits - 1) % 4)));
-	}
-	if ((n_digits + n_pads) % 4)
-		return -EINVAL;
-	*ret_len = len;
-	return 0;
-}
-
 /* PEM out of a member in base64. */
 static int take_pem(struct kubeconfig_file *file, const yaml_node_t *map, const char *name,
 		    char **ret_pem, struct err *err)
@@ -188,7 +160,7 @@ static int take_pem(struct kubeconfig_file *file, const yaml_node_t *map, const 
 	if (r < 0)
 		return r;
 	pem = mem_alloc(strlen(text) + 1, 1);
-	r = decode_base64(text, pem, &len);
+	r = base64_decode(text, pem, &len);
 	if (r < 0)
 		r = value_fail(file, node, err, "%s is not base64", name);
 	else if (strlen(pem) != len || !strstr(pem, "-----BEGIN "))
