@@ -10,6 +10,8 @@
 #include <stdint.h>
 
 #define ENDPOINT_HOST_MAX 254
+#define ENDPOINT_HTTP     80 /* the ports that go without saying */
+#define ENDPOINT_HTTPS    443
 #define ENDPOINT_TEXT_MAX (ENDPOINT_HOST_MAX + sizeof("https://[]:65535"))
 
 /* `http://10.0.0.1:2379`, `https://[fd00::1]:2379`, `https://etcd.example`. */

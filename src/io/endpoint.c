@@ -171,7 +171,7 @@ int endpoint_parse(const char *url, uint16_t default_port, struct endpoint *ret_
 	fault = parse_authority(rest + 3, &endpoint);
 	if (fault)
 		return err_set(err, -EINVAL, "'%s': %s (right: http%s://10.0.0.1:%u)",
-			       show(url, shown), fault, default_port == 443 ? "s" : "",
+			       show(url, shown), fault, default_port == ENDPOINT_HTTPS ? "s" : "",
 			       default_port);
 	len = strlen(url);
 	if (url[len - 1] == '/')

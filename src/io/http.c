@@ -404,7 +404,7 @@ static void add_host(char *text, size_t size, const struct endpoint *endpoint)
 	const bool v6 = strchr(endpoint->host, ':') != NULL;
 
 	add(text, size, "Host: %s%s%s", v6 ? "[" : "", endpoint->host, v6 ? "]" : "");
-	if (endpoint->port != (endpoint->tls ? 443 : 80))
+	if (endpoint->port != (endpoint->tls ? ENDPOINT_HTTPS : ENDPOINT_HTTP))
 		add(text, size, ":%u", endpoint->port);
 	add(text, size, "\r\n");
 }

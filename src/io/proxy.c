@@ -19,8 +19,6 @@
 #include <string.h>
 #include <strings.h>
 
-#define HTTP_PORT        80
-#define HTTPS_PORT       443
 #define SOCKS_PORT       1080
 #define SECRET_MAX       255 /* bytes of a user name or password: RFC 1929 */
 #define OUTPUT_MAX       2048
@@ -52,8 +50,8 @@ static const struct {
 	bool tls;
 	uint16_t port;
 } schemes[] = {
-	{"http", PROXY_CONNECT, false, HTTP_PORT},
-	{"https", PROXY_CONNECT, true, HTTPS_PORT},
+	{"http", PROXY_CONNECT, false, ENDPOINT_HTTP},
+	{"https", PROXY_CONNECT, true, ENDPOINT_HTTPS},
 	{"socks5", PROXY_SOCKS5, false, SOCKS_PORT},
 	{"socks5h", PROXY_SOCKS5, false, SOCKS_PORT},
 };

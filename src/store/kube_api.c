@@ -25,9 +25,6 @@
 #include <strings.h>
 #include <utlist.h>
 
-#define HTTP_PORT  80
-#define HTTPS_PORT 443
-
 struct kube_api {
 	struct loop *loop;
 	struct kube_access access;
@@ -56,11 +53,6 @@ struct kube_call {
 	int http_status;     /* 0: no head yet */
 	struct err why;
 };
-
-static bool given(const char *text)
-{
-	return text && *text;
-}
 
 /* ---- the end of a call ---- */
 
@@ -191,7 +183,7 @@ static bool may_try_again(const struct kube_call *call)
 	if (call->again)
 		return false;
 	return kube_credentials_refused(api->credentials, call->generation) ||
-	       (given(api->access.cert_file) && !call->request.own_connection);
+	       (kube_is_given(api->access.cert_file) && !call->request.own_connection);
 }
 
 static void on_done(const struct http_answer *answer, const char *why, void *userdata)
@@ -243,7 +235,7 @@ static struct tls_files tls_of(const struct kube_api *api, const struct kube_cre
 static void add_header(struct http_options *options, struct http_header *headers, const char *name,
 		       const char *value)
 {
-	if (given(value))
+	if (kube_is_given(value))
 		headers[options->n_headers++] = (struct http_header){name, value};
 }
 
@@ -389,7 +381,7 @@ static int read_url(struct kube_api *api, struct err *err)
 		path[--len] = '\0';
 	api->prefix = mem_strdup(path);
 	*path = '\0';
-	r = endpoint_parse(url, tls ? HTTPS_PORT : HTTP_PORT, &api->endpoint, err);
+	r = endpoint_parse(url, tls ? ENDPOINT_HTTPS : ENDPOINT_HTTP, &api->endpoint, err);
 	(void)stpcpy(path, api->prefix);
 	return r < 0 ? err_wrap(err, r, "the API server's URL") : 0;
 }
@@ -398,7 +390,7 @@ static int find_proxy(struct kube_api *api, struct err *err)
 {
 	int r;
 
-	if (!given(api->access.proxy_url))
+	if (!kube_is_given(api->access.proxy_url))
 		return proxy_from_environment(getenv, &api->endpoint, &api->proxy, err);
 	r = proxy_parse(api->access.proxy_url, &api->proxy, err);
 	return r < 0 ? err_wrap(err, r, "proxy-url") : 0;
@@ -428,8 +420,9 @@ static int check(struct kube_api *api, struct err *err)
 		r = check_files(api, err);
 	if (r == 0)
 		r = kube_credentials_check(api->credentials, err);
-	return r < 0 && given(api->access.place) ? err_wrap(err, r, "%.150s", api->access.place)
-						 : r;
+	return r < 0 && kube_is_given(api->access.place)
+		       ? err_wrap(err, r, "%.150s", api->access.place)
+		       : r;
 }
 
 int kube_api_new(struct loop *loop, struct kube_access *access, struct kube_api **ret_api,
@@ -450,7 +443,7 @@ int kube_api_new(struct loop *loop, struct kube_access *access, struct kube_api 
 		kube_api_free(api);
 		return r;
 	}
-	place = given(api->access.place) ? api->access.place : "as given";
+	place = kube_is_given(api->access.place) ? api->access.place : "as given";
 	size = strlen(api->access.server) + strlen(place) + sizeof(" ()");
 	api->text = mem_alloc(size, 1);
 	(void)snprintf(api->text, size, "%s (%s)", api->access.server, place);

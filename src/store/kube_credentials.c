@@ -57,11 +57,6 @@ struct kube_credentials {
 	char *cert_pem, *key_pem;
 };
 
-static bool given(const char *text)
-{
-	return text && *text;
-}
-
 static void set(char **member, char *text)
 {
 	mem_free_secret(*member);
@@ -144,8 +139,9 @@ static bool has_program(const struct kube_credentials *c)
 {
 	const struct kube_access *access = c->access;
 
-	return given(access->exec.command) && !given(access->token_file) && !given(access->token) &&
-	       !given(access->user) && !given(access->cert_file) && !given(access->cert_pem);
+	return kube_is_given(access->exec.command) && !kube_is_given(access->token_file) &&
+	       !kube_is_given(access->token) && !kube_is_given(access->user) &&
+	       !kube_is_given(access->cert_file) && !kube_is_given(access->cert_pem);
 }
 
 static void clear_output(struct kube_credentials *c)
@@ -185,7 +181,7 @@ static int check_kind(const struct kube_credentials *c, const json_t *object, st
 		return r;
 	if (strcmp(kind, "ExecCredential") != 0)
 		return err_set(err, -EINVAL, "it prints no ExecCredential");
-	if (given(wanted) && strcmp(version, wanted) != 0)
+	if (kube_is_given(wanted) && strcmp(version, wanted) != 0)
 		return err_set(err, -EINVAL,
 			       "it prints an ExecCredential of %.60s, but the kubeconfig asks for "
 			       "%s",
@@ -308,17 +304,17 @@ static json_t *describe_cluster(const struct kube_access *access)
 	size_t len;
 	json_t *cluster = json_pack("{s:s}", "server", access->server ? access->server : "");
 
-	if (given(access->tls_server_name))
+	if (kube_is_given(access->tls_server_name))
 		(void)json_object_set_new(cluster, "tls-server-name",
 					  json_string(access->tls_server_name));
 	if (access->insecure)
 		(void)json_object_set_new(cluster, "insecure-skip-tls-verify", json_true());
-	if (given(access->proxy_url))
+	if (kube_is_given(access->proxy_url))
 		(void)json_object_set_new(cluster, "proxy-url", json_string(access->proxy_url));
-	if (!given(ca) && given(access->ca_file) &&
+	if (!kube_is_given(ca) && kube_is_given(access->ca_file) &&
 	    file_read(AT_FDCWD, access->ca_file, CA_FILE_MAX, &text, &len, NULL) == 0)
 		ca = text;
-	if (given(ca)) {
+	if (kube_is_given(ca)) {
 		basic = base64_encode(ca, strlen(ca));
 		(void)json_object_set_new(cluster, "certificate-authority-data",
 					  json_string(basic));
@@ -331,9 +327,9 @@ static char *program_info(const struct kube_access *access)
 {
 	static const char name[] = "KUBERNETES_EXEC_INFO=";
 	const char *version = access->exec.api_version;
-	_cleanup_json_ json_t *info =
-		json_pack("{s:s, s:s, s:{s:b}}", "kind", "ExecCredential", "apiVersion",
-			  given(version) ? version : KUBE_EXEC_API "v1", "spec", "interactive", 0);
+	_cleanup_json_ json_t *info = json_pack(
+		"{s:s, s:s, s:{s:b}}", "kind", "ExecCredential", "apiVersion",
+		kube_is_given(version) ? version : KUBE_EXEC_API "v1", "spec", "interactive", 0);
 	_cleanup_free_ char *json = NULL;
 	char *text;
 
@@ -374,7 +370,7 @@ static int missing_program(const struct kube_credentials *c, int code, struct er
 {
 	const char *hint = c->access->exec.install_hint;
 
-	if (code == -ENOENT && given(hint)) {
+	if (code == -ENOENT && kube_is_given(hint)) {
 		struct err own = err ? *err : (struct err){""};
 
 		(void)err_set(err, code, "%.150s: %.250s", own.text, hint);
@@ -408,9 +404,9 @@ struct kube_credentials *kube_credentials_new(struct loop *loop, const struct ku
 	c->access = access;
 	c->ready = ready;
 	c->userdata = userdata;
-	if (given(access->token))
+	if (kube_is_given(access->token))
 		c->authorization = bearer(access->token);
-	else if (given(access->user))
+	else if (kube_is_given(access->user))
 		c->authorization =
 			http_basic(access->user, access->password ? access->password : "");
 	return c;
@@ -432,12 +428,12 @@ int kube_credentials_check(struct kube_credentials *c, struct err *err)
 {
 	const char *token = c->access->token;
 	char path[PATH_MAX];
-	_cleanup_secret_ char *copy = given(token) ? mem_strdup(token) : NULL;
+	_cleanup_secret_ char *copy = kube_is_given(token) ? mem_strdup(token) : NULL;
 	int r = 0;
 
 	if (copy)
 		r = check_token(copy, &token, err);
-	if (r == 0 && given(c->access->token_file))
+	if (r == 0 && kube_is_given(c->access->token_file))
 		r = refresh_token(c, err);
 	if (r == 0 && has_program(c)) {
 		r = child_find_program(c->access->exec.command, path, sizeof(path), err);
@@ -454,7 +450,7 @@ int kube_credentials_get(struct kube_credentials *c, struct kube_credential *ret
 
 	if (c->child)
 		return -EAGAIN;
-	if (given(c->access->token_file))
+	if (kube_is_given(c->access->token_file))
 		r = refresh_token(c, err);
 	else if (has_program(c) && (!c->has_run || (int64_t)time(NULL) >= c->expires_s))
 		r = run_program(c, err);
@@ -473,7 +469,7 @@ bool kube_credentials_refused(struct kube_credentials *c, unsigned generation)
 {
 	if (generation != c->generation || c->child)
 		return true;
-	if (given(c->access->token_file)) {
+	if (kube_is_given(c->access->token_file)) {
 		(void)read_token(c, NULL);
 		return generation != c->generation;
 	}
@@ -487,15 +483,15 @@ void kube_credentials_describe(const struct kube_credentials *c, char *buf, size
 {
 	const struct kube_access *access = c->access;
 
-	if (given(access->token_file))
+	if (kube_is_given(access->token_file))
 		(void)snprintf(buf, size, "the token in %s", access->token_file);
-	else if (given(access->token))
+	else if (kube_is_given(access->token))
 		(void)snprintf(buf, size, "the token");
-	else if (given(access->user))
+	else if (kube_is_given(access->user))
 		(void)snprintf(buf, size, "user %.60s and its password", access->user);
 	else if (has_program(c))
 		(void)snprintf(buf, size, "what %s printed", access->exec.command);
-	else if (given(access->cert_pem) || given(access->cert_file))
+	else if (kube_is_given(access->cert_pem) || kube_is_given(access->cert_file))
 		(void)snprintf(buf, size, "the client certificate");
 	else
 		*buf = '\0';

@@ -44,6 +44,12 @@ struct kube_access {
 	char *place; /* for messages: the kubeconfig's path and context, or KUBE_IN_POD */
 };
 
+/* Of texts here: NULL and "" are none. */
+static inline bool kube_is_given(const char *text)
+{
+	return text && *text;
+}
+
 /* The current context of @text, a kubeconfig in YAML or JSON read from @path (whose
  * directory relative paths start at). Errors name file, line, context and member, and never
  * a secret. What client-go refuses is refused (CA together with insecure-skip-tls-verify,
