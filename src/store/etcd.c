@@ -134,7 +134,7 @@ static void end_list(struct etcd *e, const struct etcd_reply *reply)
 			    doubtful, peers_count(e->store.peers), (long long)(wait_ms / 1000));
 		loop_timer_set(e->list_timer, wait_ms);
 	}
-	etcd_peers_forget_gone(e);
+	vanished_forget(&e->vanished);
 	e->cluster = reply->cluster;
 	e->cursor = reply->revision + 1;
 	e->listed = true;
@@ -246,7 +246,7 @@ static void on_ready(const struct etcd_reply *reply, void *userdata)
 	etcd_tell_problem(e);
 	arm_probe(e);
 	/* What is back comes in a moment. */
-	etcd_peers_resume(e);
+	vanished_resume(&e->vanished);
 	/* The cursor is that of the records; the config may have changed in between. */
 	if (resumed) {
 		etcd_own_verify(e);
@@ -294,7 +294,7 @@ static void on_gone(const struct etcd_kv *kv, void *userdata)
 	if (etcd_own_is_key(e, name))
 		etcd_own_gone(e, kv->revision);
 	else
-		etcd_peers_gone(e, name);
+		vanished_add(&e->vanished, name);
 }
 
 static void on_upto(int64_t next, void *userdata)
@@ -502,9 +502,8 @@ static void etcd_free(struct store *store)
 	loop_event_free(e->probe_timer);
 	loop_event_free(e->list_timer);
 	loop_event_free(e->v2_timer);
-	loop_event_free(e->gone_timer);
 	loop_event_free(e->ignored_timer);
-	etcd_peers_forget_gone(e);
+	vanished_done(&e->vanished);
 	etcd_own_done(e);
 	free(e->config);
 	forget_listed(e);
@@ -541,7 +540,7 @@ int store_etcd_new(struct loop *loop, const struct etcd_settings *settings,
 	e->probe_timer = loop_timer_new(loop, probe, e);
 	e->list_timer = loop_timer_new(loop, list_again, e);
 	e->v2_timer = loop_timer_new(loop, etcd_config_ask_v2, e);
-	e->gone_timer = loop_timer_new(loop, etcd_peers_on_gone_timer, e);
+	vanished_init(&e->vanished, loop, peers, etcd_peers_on_vanished, e);
 	e->ignored_timer = loop_timer_new(loop, etcd_peers_on_ignored_timer, e);
 	etcd_own_init(e);
 	*ret_store = &e->store;

@@ -8,6 +8,7 @@
 #include "store/claim.h"
 #include "store/etcd.h"
 #include "store/etcd_api.h"
+#include "store/vanished.h"
 
 #include <assert.h>
 #include <stdbool.h>
@@ -62,8 +63,6 @@ struct etcd_own {
 	struct event *timer; /* renew, or try again */
 };
 
-struct etcd_gone;
-
 static_assert(ETCD_ENDPOINTS_MAX <= 32, "struct etcd: said_lost has a bit for each");
 
 struct etcd {
@@ -78,7 +77,6 @@ struct etcd {
 	struct event *probe_timer; /* is etcd alive? */
 	struct event *list_timer;  /* list again */
 	struct event *v2_timer;    /* ask v2 for a config again */
-	struct event *gone_timer;
 	struct event *ignored_timer;
 	int64_t retry_ms;
 	bool usable;  /* this connection has answered: calls for our record make sense */
@@ -101,7 +99,7 @@ struct etcd {
 	size_t config_len;
 	int64_t config_revision;      /* of what is known of it; older news is none */
 	struct etcd_kv listed_config; /* of the list that is being read; owns `value` */
-	struct etcd_gone *gone;       /* deleted keys whose peers go in a moment, by name */
+	struct vanished vanished;     /* deleted keys */
 	bool synced;
 	bool ignored_quiet;      /* a line about a record that makes no sense was just logged */
 	size_t ignored;          /* such records since */
@@ -138,14 +136,8 @@ void etcd_config_ask_v2(void *userdata); /* a struct etcd */
 void etcd_peers_take(struct etcd *e, const char *name, const struct etcd_kv *kv);
 /* The same, read already; takes over the strings of @lease. */
 void etcd_peers_put(struct etcd *e, const char *name, struct lease *lease);
-/* The key was deleted: its peer goes in a moment. */
-void etcd_peers_gone(struct etcd *e, const char *name);
-void etcd_peers_on_gone_timer(void *userdata);    /* a struct etcd */
+void etcd_peers_on_vanished(void *userdata);      /* a struct etcd */
 void etcd_peers_on_ignored_timer(void *userdata); /* a struct etcd */
-/* The watch stands again, and tells in a moment what is back. */
-void etcd_peers_resume(struct etcd *e);
-/* A list says the same, or the store ends. */
-void etcd_peers_forget_gone(struct etcd *e);
 
 /* ---- etcd_own.c ---- */
 

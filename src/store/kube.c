@@ -138,7 +138,6 @@ static void kube_free(struct store *store)
 	kube_conf_done(k);
 	kube_link_done(k);
 	kube_peers_done(k);
-	kube_gone_done(k);
 	kube_own_done(k);
 	kube_api_free(k->api);
 	kube_keys_done(&k->keys);
@@ -208,7 +207,6 @@ int store_kube_new(struct loop *loop, const struct kube_settings *settings, stru
 	kube_conf_init(k);
 	kube_link_init(k);
 	kube_peers_init(k);
-	kube_gone_init(k);
 	kube_own_init(k);
 	*ret_store = &k->store;
 	return 0;

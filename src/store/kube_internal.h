@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kube_internal.h - the Kubernetes store's insides, shared by kube.c (life, problems),
  * kube_access.c (the flags), kube_conf.c (net-conf.json), kube_link.c, kube_list.c and
- * kube_watch.c (what is told of all nodes), kube_peers.c (the others), kube_gone.c (those that
- * were deleted), kube_own.c and kube_publish.c (our node)
+ * kube_watch.c (what is told of all nodes), kube_peers.c (the others), kube_own.c and
+ * kube_publish.c (our node)
  */
 #pragma once
 
@@ -10,6 +10,7 @@
 #include "store/kube.h"
 #include "store/kube_api.h"
 #include "store/kube_node.h"
+#include "store/vanished.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -78,7 +79,6 @@ struct kube_link {
 
 /* kube_peers.c */
 struct kube_known;
-struct kube_gone;
 
 struct kube_peers {
 	struct kube_known *table; /* by name */
@@ -89,9 +89,8 @@ struct kube_peers {
 	uint64_t asked_version; /* that was known of it then */
 	struct event *timer;    /* ask again */
 	struct kube_retry retry;
-	int64_t not_before_ms;  /* after a failure; 0: now */
-	struct kube_gone *gone; /* deleted nodes whose peers go in a moment, by name */
-	struct event *gone_timer;
+	int64_t not_before_ms;    /* after a failure; 0: now */
+	struct vanished vanished; /* nodes that are not flannel's any more */
 	struct event *ignored_timer;
 	bool ignored_quiet;      /* a line about a node that makes no sense was just logged */
 	size_t ignored;          /* such nodes since */
@@ -225,21 +224,6 @@ void kube_peers_delete(struct kube *k, const struct kube_node *node);
 /* Of an object that makes no sense; @name "": it has none. @why names it. */
 void kube_peers_complain(struct kube *k, const char *name, const char *why);
 void kube_peers_done(struct kube *k);
-
-/* ---- kube_gone.c ---- */
-
-void kube_gone_init(struct kube *k);
-/* The node is not one of flannel's any more: its peer goes in a moment. */
-void kube_gone_add(struct kube *k, const char *name);
-/* It is back. */
-void kube_gone_undo(struct kube *k, const char *name);
-/* To a peer that is put: the subnets are its own now. */
-void kube_gone_give_way(struct kube *k, const struct lease *lease);
-/* The watch stands again, and tells in a moment what is back. */
-void kube_gone_resume(struct kube *k);
-/* A list says the same. */
-void kube_gone_forget(struct kube *k);
-void kube_gone_done(struct kube *k);
 
 /* ---- kube_own.c ---- */
 

@@ -204,13 +204,13 @@ static bool apply(struct kube *k, const struct kube_node *node)
 		keep_family(k, node, &lease);
 	}
 	if (!is_peer && r != -EINVAL) {
-		kube_gone_add(k, node->name);
+		vanished_add(&k->peers.vanished, node->name);
 		return false;
 	}
-	kube_gone_undo(k, node->name);
+	vanished_undo(&k->peers.vanished, node->name);
 	/* Unreadable is not gone. */
 	if (is_peer) {
-		kube_gone_give_way(k, &lease);
+		vanished_give_way(&k->peers.vanished, &lease);
 		peers_put(k->store.peers, node->name, &lease);
 	} else {
 		(void)peers_keep(k->store.peers, node->name);
@@ -294,7 +294,7 @@ void kube_peers_keep(struct kube *k, const struct kube_node *node)
 		known->listed = k->peers.list;
 		known->digest = 0;
 	}
-	kube_gone_undo(k, node->name);
+	vanished_undo(&k->peers.vanished, node->name);
 	(void)peers_keep(k->store.peers, node->name);
 }
 
@@ -308,7 +308,7 @@ void kube_peers_delete(struct kube *k, const struct kube_node *node)
 		return;
 	if (known)
 		forget(k, known);
-	kube_gone_add(k, node->name);
+	vanished_add(&k->peers.vanished, node->name);
 }
 
 /* ---- lists ---- */
@@ -326,7 +326,7 @@ size_t kube_peers_list_end(struct kube *k)
 	HASH_ITER (hh, k->peers.table, known, next)
 		if (known->listed != k->peers.list)
 			forget(k, known);
-	kube_gone_forget(k);
+	vanished_forget(&k->peers.vanished);
 	return peers_list_end(k->store.peers);
 }
 
@@ -370,7 +370,7 @@ static void on_answer(const struct kube_outcome *outcome, void *userdata)
 		/* The watch will say so, too, or has said it out of order. */
 		if (known)
 			forget(k, known);
-		kube_gone_add(k, p->asked);
+		vanished_add(&k->peers.vanished, p->asked);
 	} else if (outcome->why) {
 		kube_set_problem(k, k->peers_problem, outcome->why);
 		p->not_before_ms = loop_now_ms() + kube_retry_wait_ms(&p->retry, outcome->wait_ms);
@@ -428,8 +428,17 @@ static void on_timer(void *userdata)
 
 /* ---- life ---- */
 
+static void on_vanished(void *userdata)
+{
+	struct kube *k = userdata;
+
+	if (k->link.phase == KUBE_WATCHING && k->link.live_since_ms)
+		vanished_expire(&k->peers.vanished);
+}
+
 void kube_peers_init(struct kube *k)
 {
+	vanished_init(&k->peers.vanished, k->store.loop, k->store.peers, on_vanished, k);
 	k->peers.timer = loop_timer_new(k->store.loop, on_timer, k);
 	k->peers.ignored_timer = loop_timer_new(k->store.loop, on_ignored_timer, k);
 }
@@ -443,4 +452,5 @@ void kube_peers_done(struct kube *k)
 		forget(k, known);
 	loop_event_free(k->peers.timer);
 	loop_event_free(k->peers.ignored_timer);
+	vanished_done(&k->peers.vanished);
 }

@@ -136,7 +136,7 @@ static void on_watch_begun(void *userdata)
 	link->live_since_ms = link->heard_ms = loop_now_ms();
 	link->was_live = true;
 	arm_probe(k);
-	kube_gone_resume(k);
+	vanished_resume(&k->peers.vanished);
 	kube_link_alive(k);
 }
 
