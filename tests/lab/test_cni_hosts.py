@@ -222,14 +222,18 @@ def test_no_subnet_yet(make_topo):
     host.allow_log("WE", ".*")
     host.start_flanneld(wait=False)  # there is no network config
     status = os.path.join(os.path.dirname(host.subnet_file), "status")
-    wait_until(lambda: os.path.exists(status) and os.path.getsize(status),
+
+    def word():
+        with open(status, encoding="utf-8") as f:
+            return f.read().strip()
+
+    # Its first word is that it waits; what for, it says when it has looked.
+    wait_until(lambda: os.path.exists(status) and "does not exist" in word(),
                what="flanneld's word on why")
-    with open(status, encoding="utf-8") as f:
-        word = f.read().strip()
     for call in (lambda: network.add(pod), network.status):
         with pytest.raises(cni.CniError) as e:
             call()
-        assert word[:40] in e.value.msg, (word, e.value.msg)
+        assert word() in e.value.msg, (word(), e.value.msg)
     topo.store.write_config(VXLAN)
     wait_until(lambda: os.path.exists(host.subnet_file), what="the subnet file")
     network.status()

@@ -282,8 +282,10 @@ def test_events_are_damaged(net, fault):
 def test_old_and_new_of_one_node_are_told_in_the_wrong_order(net):
     peer(net, 50)
     sees(net, 50)
-    net.kube.fault("reorder", times=2)
+    number = net.kube.fault("reorder", times=2)
     net.kube.annotate("n50", {f"{PREFIX}/public-ip": "192.168.64.61"})
+    # One for the watch of each host: else one watch is told neither.
+    wait_equal(lambda: net.kube.fault_used(number), 2)
     net.kube.annotate("n50", {f"{PREFIX}/public-ip": "192.168.64.62"})
     for host in net.topo:
         wait_until(lambda h=host: "192.168.64.62" in str(h.overlay()))
