@@ -502,7 +502,7 @@ static void etcd_free(struct store *store)
 	loop_event_free(e->probe_timer);
 	loop_event_free(e->list_timer);
 	loop_event_free(e->v2_timer);
-	loop_event_free(e->ignored_timer);
+	senseless_done(&e->senseless);
 	vanished_done(&e->vanished);
 	etcd_own_done(e);
 	free(e->config);
@@ -541,7 +541,7 @@ int store_etcd_new(struct loop *loop, const struct etcd_settings *settings,
 	e->list_timer = loop_timer_new(loop, list_again, e);
 	e->v2_timer = loop_timer_new(loop, etcd_config_ask_v2, e);
 	vanished_init(&e->vanished, loop, peers, etcd_peers_on_vanished, e);
-	e->ignored_timer = loop_timer_new(loop, etcd_peers_on_ignored_timer, e);
+	senseless_init(&e->senseless, loop, etcd_peers_tell_senseless, e);
 	etcd_own_init(e);
 	*ret_store = &e->store;
 	return 0;

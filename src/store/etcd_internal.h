@@ -8,6 +8,7 @@
 #include "store/claim.h"
 #include "store/etcd.h"
 #include "store/etcd_api.h"
+#include "store/senseless.h"
 #include "store/vanished.h"
 
 #include <assert.h>
@@ -77,7 +78,6 @@ struct etcd {
 	struct event *probe_timer; /* is etcd alive? */
 	struct event *list_timer;  /* list again */
 	struct event *v2_timer;    /* ask v2 for a config again */
-	struct event *ignored_timer;
 	int64_t retry_ms;
 	bool usable;  /* this connection has answered: calls for our record make sense */
 	bool live;    /* the watch stands */
@@ -100,10 +100,8 @@ struct etcd {
 	int64_t config_revision;      /* of what is known of it; older news is none */
 	struct etcd_kv listed_config; /* of the list that is being read; owns `value` */
 	struct vanished vanished;     /* deleted keys */
+	struct senseless senseless;   /* those that cannot be read */
 	bool synced;
-	bool ignored_quiet;      /* a line about a record that makes no sense was just logged */
-	size_t ignored;          /* such records since */
-	char ignored_names[400]; /* the first of them */
 	char link_problem[ERR_TEXT_MAX], config_problem[ERR_TEXT_MAX], own_problem[ERR_TEXT_MAX];
 	char told[ERR_TEXT_MAX]; /* the problem that the owner knows; "": none */
 	struct etcd_own own;
@@ -136,8 +134,8 @@ void etcd_config_ask_v2(void *userdata); /* a struct etcd */
 void etcd_peers_take(struct etcd *e, const char *name, const struct etcd_kv *kv);
 /* The same, read already; takes over the strings of @lease. */
 void etcd_peers_put(struct etcd *e, const char *name, struct lease *lease);
-void etcd_peers_on_vanished(void *userdata);      /* a struct etcd */
-void etcd_peers_on_ignored_timer(void *userdata); /* a struct etcd */
+void etcd_peers_on_vanished(void *userdata);                                 /* a struct etcd */
+void etcd_peers_tell_senseless(size_t n, const char *names, void *userdata); /* senseless_fn */
 
 /* ---- etcd_own.c ---- */
 

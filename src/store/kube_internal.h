@@ -10,6 +10,7 @@
 #include "store/kube.h"
 #include "store/kube_api.h"
 #include "store/kube_node.h"
+#include "store/senseless.h"
 #include "store/vanished.h"
 
 #include <stdbool.h>
@@ -91,10 +92,7 @@ struct kube_peers {
 	struct kube_retry retry;
 	int64_t not_before_ms;    /* after a failure; 0: now */
 	struct vanished vanished; /* nodes that are not flannel's any more */
-	struct event *ignored_timer;
-	bool ignored_quiet;      /* a line about a node that makes no sense was just logged */
-	size_t ignored;          /* such nodes since */
-	char ignored_names[400]; /* the first of them */
+	struct senseless senseless;
 };
 
 /* kube_own.c, kube_publish.c */

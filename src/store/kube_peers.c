@@ -26,9 +26,8 @@
 #define uthash_fatal(msg) abort()
 #include <uthash.h>
 
-#define IGNORED_QUIET_MS 10000
-#define CROWD            1000 /* hosts that may ask for a node at the same moment */
-#define CROWD_MS         200  /* for so many more to ask */
+#define CROWD    1000 /* hosts that may ask for a node at the same moment */
+#define CROWD_MS 200  /* for so many more to ask */
 
 struct kube_known {
 	UT_hash_handle hh;
@@ -133,40 +132,19 @@ static bool has_cidr(const struct kube_known *known)
 
 /* ---- complaints ---- */
 
-/* The first one at once, what follows in one line a while later. */
 void kube_peers_complain(struct kube *k, const char *name, const char *why)
 {
-	struct kube_peers *p = &k->peers;
-
-	if (p->ignored_quiet) {
-		size_t len = strlen(p->ignored_names);
-
-		/* What does not fit ends in "...". */
-		(void)snprintf(p->ignored_names + len, sizeof(p->ignored_names) - len, "%s%.100s",
-			       len ? ", " : "", *name ? name : "(no name)");
-		if (strlen(p->ignored_names) == sizeof(p->ignored_names) - 1)
-			memcpy(p->ignored_names + sizeof(p->ignored_names) - 4, "...", 3);
-		p->ignored++;
-		return;
-	}
-	log_warning("Kubernetes: %s%s", why,
-		    peers_find(k->store.peers, name) ? "; what was known of it before stays" : "");
-	p->ignored_quiet = true;
-	loop_timer_set(p->ignored_timer, IGNORED_QUIET_MS);
+	if (senseless_may_tell(&k->peers.senseless, *name ? name : "(no name)"))
+		log_warning("Kubernetes: %s%s", why,
+			    peers_find(k->store.peers, name) ? "; what was known of it before stays"
+							     : "");
 }
 
-static void on_ignored_timer(void *userdata)
+static void tell_senseless(size_t n, const char *names, void *userdata)
 {
-	struct kube_peers *p = &((struct kube *)userdata)->peers;
-
-	p->ignored_quiet = p->ignored > 0;
-	if (!p->ignored)
-		return;
-	log_warning("Kubernetes: %zu more node%s that make no sense: %s", p->ignored,
-		    p->ignored > 1 ? "s" : "", p->ignored_names);
-	p->ignored = 0;
-	*p->ignored_names = '\0';
-	loop_timer_set(p->ignored_timer, IGNORED_QUIET_MS);
+	(void)userdata;
+	log_warning("Kubernetes: %zu more node%s that make no sense: %s", n, n > 1 ? "s" : "",
+		    names);
 }
 
 /* ---- from nodes to peers ---- */
@@ -440,7 +418,7 @@ void kube_peers_init(struct kube *k)
 {
 	vanished_init(&k->peers.vanished, k->store.loop, k->store.peers, on_vanished, k);
 	k->peers.timer = loop_timer_new(k->store.loop, on_timer, k);
-	k->peers.ignored_timer = loop_timer_new(k->store.loop, on_ignored_timer, k);
+	senseless_init(&k->peers.senseless, k->store.loop, tell_senseless, NULL);
 }
 
 void kube_peers_done(struct kube *k)
@@ -451,6 +429,6 @@ void kube_peers_done(struct kube *k)
 	HASH_ITER (hh, k->peers.table, known, next)
 		forget(k, known);
 	loop_event_free(k->peers.timer);
-	loop_event_free(k->peers.ignored_timer);
+	senseless_done(&k->peers.senseless);
 	vanished_done(&k->peers.vanished);
 }
