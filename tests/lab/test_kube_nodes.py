@@ -7,14 +7,12 @@ the middle of it; in the end the kernel holds what the nodes say, and nothing el
 """
 
 import random
-import socket
 
 import pytest
 
 from lib import traffic
 from lib.expect import wait_equal, wait_until
 from lib.kube_nodes import peer_annotations, seen_overlay, wanted_overlay
-from lib.node import HEALTH_PORT
 
 pytestmark = pytest.mark.needs("vxlan", "etcd", "ipv6")
 
@@ -32,14 +30,6 @@ SCENES = {
     "v6": (FLAT, {"EnableIPv4": False, **V6}, {"Type": "vxlan"}),
     "v6-direct": (ROUTED, {"EnableIPv4": False, **V6}, {"Type": "vxlan", "DirectRouting": True}),
 }
-
-
-def port_is_free(host):
-    """A child that a killed flanneld was about to start has its sockets for a moment."""
-    with host.ns.socket(kind=socket.SOCK_STREAM) as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        s.bind(("127.0.0.1", HEALTH_PORT))
-    return True
 
 
 class Scene:
@@ -74,7 +64,6 @@ class Scene:
         for name, how in self.restarts.items():
             host = self.topo[name]
             getattr(host, f"{how}_flanneld")()
-            wait_until(lambda h=host: port_is_free(h))
             host.start_flanneld(wait=False)
 
     # -- steps of h3's node ------------------------------------------------------------

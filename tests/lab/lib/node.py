@@ -206,12 +206,26 @@ class Host:
         took = time.monotonic() - start
         assert code == 0, f"{self.name}: exit {code} after SIGTERM\n{self.log_text()}"
         assert took < 1.0 * expect.TIME_FACTOR, f"{self.name}: SIGTERM took {took:.2f} s"
+        self._wait_port_free()
         return took
 
     def kill_flanneld(self):
         process, self.process = self.process, None
         process.kill()
         process.wait()
+        self._wait_port_free()
+
+    def _wait_port_free(self):
+        """A child that flanneld was about to start has its sockets and locks for a moment longer:
+        the next flanneld would end, since it is not alone."""
+
+        def bind():
+            with self.ns.socket(kind=socket.SOCK_STREAM) as s:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                s.bind(("127.0.0.1", HEALTH_PORT))
+            return True
+
+        wait_until(bind, what=f"{self.name}: flanneld's port is free")
 
     def forget_flanneld(self):
         """As if it had never run here: for tests that share a host."""
