@@ -295,7 +295,7 @@ class Machine:
         """That nothing is left; what is does not concern the next test."""
         try:
             # The host's end of a veth goes a moment after the pod's has.
-            wait_until(lambda: not self.veths(), 2, "no veth of a pod")
+            wait_until(lambda: not self.veths(), 10, "no veth of a pod")
             assert not self.leaks(network), self.leaks(network)
         except AssertionError:
             self._wipe()

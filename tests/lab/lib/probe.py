@@ -140,7 +140,7 @@ def _main(spec):
             print("flows", flush=True)
         if end is None and any(fd == 0 for fd, _ in events):
             sys.stdin.readline()
-            end = now + 0.3
+            end = now + 1.0
             poll.unregister(0)
         if end and (now > end or all(p.source[-1] for p in paths)):
             print(json.dumps([p.result() for p in paths]), flush=True)

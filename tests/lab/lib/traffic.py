@@ -46,16 +46,16 @@ def asked(client, server, address, port, inner_port):
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((server.addresses[0], inner_port))
         listener.listen()
-        listener.settimeout(5)
+        listener.settimeout(10)
         with client.ns.socket(kind=socket.SOCK_STREAM) as s:
-            s.settimeout(5)
+            s.settimeout(10)
             s.connect((address, port))
             connection, peer = listener.accept()
             with connection:
                 return peer[0]
 
 
-def seen_source(src, dst, src_address, dst_address, timeout=2.0, payload=b"hello"):
+def seen_source(src, dst, src_address, dst_address, timeout=5.0, payload=b"hello"):
     """Sends datagrams until one arrives; the address it came from, or None."""
     with _bound(dst, dst_address) as rx, _bound(src, src_address) as tx:
         deadline = time.monotonic() + timeout
@@ -75,7 +75,7 @@ def seen_source(src, dst, src_address, dst_address, timeout=2.0, payload=b"hello
     return None
 
 
-def assert_all_to_all(pods, timeout=2.0):
+def assert_all_to_all(pods, timeout=5.0):
     """Every pod reaches every other, and is seen there under its own address."""
     failed = []
     for src in pods:
@@ -89,8 +89,9 @@ def assert_all_to_all(pods, timeout=2.0):
     assert not failed, "\n" + "\n".join(failed)
 
 
-def arrives_unfragmented(src, dst, size, timeout=1.0):
-    """Whether an IP packet of size bytes with DF set arrives, for the first family.
+def arrives_unfragmented(src, dst, size, timeout=3.0):
+    """Whether an IP packet of size bytes with DF set arrives, for the first family; it is sent
+    again as long as none has, since the first may be lost while neighbours are asked for.
     EMSGSIZE (the sender's own device or a known path MTU is smaller) is False."""
     src_address, dst_address = _same_family(src, dst)[0]
     v6 = ":" in src_address
@@ -99,21 +100,24 @@ def arrives_unfragmented(src, dst, size, timeout=1.0):
             tx.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IP_PMTUDISC_DO)
         else:
             tx.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
-        try:
-            tx.sendto(b"x" * (size - (48 if v6 else 28)), (dst_address, rx.getsockname()[1]))
-        except OSError as e:
-            if e.errno == errno.EMSGSIZE:
-                return False
-            raise
-        rx.settimeout(timeout)
-        try:
-            rx.recvfrom(65536)
-        except TimeoutError:
-            return False
-        return True
+        deadline = time.monotonic() + timeout
+        rx.settimeout(0.2)
+        while time.monotonic() < deadline:
+            try:
+                tx.sendto(b"x" * (size - (48 if v6 else 28)), (dst_address, rx.getsockname()[1]))
+            except OSError as e:
+                if e.errno == errno.EMSGSIZE:
+                    return False
+                raise
+            try:
+                rx.recvfrom(65536)
+                return True
+            except TimeoutError:
+                continue
+        return False
 
 
-def ping(src, dst_address, timeout=1.0):
+def ping(src, dst_address, timeout=3.0):
     """ICMP echo; round trip in milliseconds, or None."""
     v6 = ":" in dst_address
     family, proto = (socket.AF_INET6, 58) if v6 else (socket.AF_INET, 1)
@@ -241,7 +245,7 @@ class Stream:
             [(a, b) for i, a in enumerate(pods) for b in pods[i + 1 :]], both_ways=True, **kwargs
         )
 
-    def start(self, timeout=5.0, wait_flowing=True):
+    def start(self, timeout=10.0, wait_flowing=True):
         flows, sockets = [], []
         for src, dst in self.pairs:
             for a, b in _same_family(src, dst):
@@ -264,7 +268,7 @@ class Stream:
             self.wait_flowing(timeout)
         return self
 
-    def wait_flowing(self, timeout=5.0):
+    def wait_flowing(self, timeout=10.0):
         """Waits until every flow has delivered a datagram that was sent after this call."""
         silent = self._ask({"do": "flowing", "timeout": timeout}, timeout + 5)
         assert not silent, f"no traffic within {timeout} s: " + "; ".join(
@@ -380,7 +384,7 @@ def _stream_main(spec):
             if question["do"] == "flowing":
                 waiting = (now + question["timeout"], [len(f.sent_at) for f in flows])
             else:
-                sending, end = False, now + 0.25
+                sending, end = False, now + 1.0
         if waiting:
             silent = [i for i, f in enumerate(flows) if f.last < waiting[1][i]]
             if not silent or now > waiting[0]:
