@@ -96,14 +96,16 @@ def test_fault_cut(kube, stream):
 
 
 def test_fault_silent_and_slow(kube, stream):
-    kube.fault("silent")
+    number = kube.fault("silent")
     s = stream().ask("GET", NODES)
+    wait_until(lambda: kube.fault_used(number))  # by this request, not by the next
     s.sock.settimeout(0.2)
     with pytest.raises(TimeoutError):
         s.more()
     kube.fault("slow", seconds=0.1)
     get(kube, NODES)
-    seen = kube.requests(verb="list")[-1]
+    # The answer is here before its end is noted there.
+    seen = wait_until(lambda: [r for r in kube.requests(verb="list")[-1:] if r.ended])[0]
     assert seen.ended - seen.at >= 0.1
 
 
@@ -149,9 +151,12 @@ def test_faults_that_end_watches(kube, stream):
     while s.more():
         pass
     assert b'{"type":"MODIFIED"' in s.data and not s.data.endswith(b"}\n\r\n")
+    # A client sees the end of a watch before it is one less.
+    wait_until(lambda: not kube.watches())
     s = watch(stream, kube.rv())
     assert kube.end_watches("clean") == 1
     assert s.event() is None
+    wait_until(lambda: not kube.watches())
     s = watch(stream, kube.rv(), "allowWatchBookmarks=true")
     assert len(kube.watches()) == 1
     kube.bookmark()

@@ -146,6 +146,9 @@ class Connection:
 
     def send(self, data):
         """Writes, through what faults there are."""
+        # Before it goes: who has read it finds it counted.
+        if self.record is not None:
+            self.record["sent"] += len(data)
         if self._sizes is None:
             self.sock.sendall(data)
         else:
@@ -156,8 +159,6 @@ class Connection:
                 at += size
                 if self._pause:
                     time.sleep(self._pause)
-        if self.record is not None:
-            self.record["sent"] += len(data)
 
     def send_body(self, data):
         if self._body_left is not None:

@@ -161,10 +161,10 @@ class Watch:
             return False
         if events:
             rendered = [r for r in map(self._render, events) if r]
-            self.cursor = events[-1].rv
             if rendered:
-                self._told = self.cursor
+                self._told = events[-1].rv
             self._send(rendered)
+            self.cursor = events[-1].rv  # when all before it is sent: tests wait for that
         return not self._over
 
     def _bookmark(self, now):
