@@ -9,10 +9,11 @@ that names the endpoint and what to do. No secret shows anywhere.
 import os
 import re
 import shutil
+import time
 
 import pytest
 
-from lib import traffic
+from lib import expect, traffic
 from lib.certs import Authority
 from lib.etcd import CLIENT_PORT, PREFIX
 from lib.expect import stays, wait_equal, wait_until
@@ -210,12 +211,15 @@ def test_a_client_certificate_expires_and_is_renewed_on_disk(make_topo):
     topo = make_topo(2)
     topo.allow_log("W", "etcd|[Dd]atastore")
     etcd = topo.etcd(tls="mutual")
-    etcd.ca.issue("flannel", cn="flannel", server=False, ends_in=4)
+    # Both have to be connected before it ends.
+    lasts = int(5 * expect.TIME_FACTOR)
+    etcd.ca.issue("flannel", cn="flannel", server=False, ends_in=lasts)
+    ends = time.monotonic() + lasts + 1
     topo.start(CONFIG)
     before = topo.overlays()
     with traffic.Stream([topo.pods()]) as stream:
         # A connection that stands is not asked again.
-        stays(lambda: topo.overlays() == before, 5)
+        stays(lambda: topo.overlays() == before, max(1, ends - time.monotonic()))
         etcd.restart()
         topo["h1"].wait_log("expired", timeout=20)
         topo["h1"].wait_readyz(None, "expired")

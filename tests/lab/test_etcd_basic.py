@@ -153,9 +153,13 @@ def test_vxlan_records_of_the_original_are_used(make_topo, record):
     h1 = topo["h1"]
     etcd.v3.put(f"{PREFIX}/subnets/10.5.77.0-24", record, ttl=DAY)
     wait_until(lambda: "10.5.77.0/24" in h1.pod_routes())
-    device = h1.overlay()["devices"]["flannel.1"]
-    assert device["neighbours"] == {"10.5.77.0": "02:00:00:00:00:77"}
-    assert device["fdb"] == [("02:00:00:00:00:77", "192.168.64.77")]
+
+    def entries():
+        device = h1.overlay()["devices"]["flannel.1"]
+        return device["neighbours"], device["fdb"]
+
+    wait_equal(entries, ({"10.5.77.0": "02:00:00:00:00:77"},
+                         [("02:00:00:00:00:77", "192.168.64.77")]))
 
 
 def test_host_gw_records_of_the_original_are_used(make_topo):
@@ -297,8 +301,9 @@ def test_the_entries_of_a_dead_host_go_with_its_lease(make_topo, end):
             etcd.v3.put(etcd.v3.file("subnets", key), json.dumps(etcd.v3.lease(key)), ttl=1)
         for host in (topo["h1"], topo["h2"]):
             wait_until(lambda h=host: route not in h.pod_routes(), 10)
-            assert len(host.overlay()["devices"]["flannel.1"]["fdb"]) == 1
-            assert len(host.overlay()["devices"]["flannel.1"]["neighbours"]) == 1
+            # These go after the route, which needs them.
+            for kind in ("fdb", "neighbours"):
+                wait_equal(lambda h=host, k=kind: len(h.overlay()["devices"]["flannel.1"][k]), 1)
     assert stream.report.lost == 0, stream.report
 
 
@@ -392,6 +397,7 @@ def test_the_last_subnet_has_one_winner_and_the_loser_waits(make_topo):
     etcd.v3.remove("10.5.1.0-24")
     loser.wait_ready(15)
     assert str(loser.subnet()) == "10.5.1.0/24"
+    topo.wait_meshed()
     traffic.assert_all_to_all(topo.pods())
 
 
@@ -507,6 +513,7 @@ def test_a_bad_config_while_running_changes_nothing(make_topo):
 def test_the_config_changes_while_running(make_topo):
     topo = make_topo(2)
     etcd = topo.etcd()
+    topo.allow_log("W", "Ignoring lease")  # one of them is first
     topo.start(CONFIG)
     pods, keys = topo.pods(), [host.key() for host in topo]
     h1, h2 = topo.hosts
@@ -522,7 +529,8 @@ def test_the_config_changes_while_running(make_topo):
             assert [host.key() for host in topo] == keys
     print(stream.report)
     for host in topo:
-        assert etcd.v3.lease(host.key())["BackendType"] == "vxlan"
+        # What h1 does to its own record it does after its routes.
+        wait_equal(lambda h=host: etcd.v3.lease(h.key())["BackendType"], "vxlan")
         assert etcd.v3.ttl(host.key())[1] == DAY
 
 

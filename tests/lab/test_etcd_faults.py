@@ -186,7 +186,7 @@ def test_etcd_is_restarted(one, how):
         host.wait_readyz(None, "etcd")
     one.unchanged(1)
     one.etcd.start()
-    one.follows(5)
+    one.follows(10)
 
 
 def test_peers_that_went_while_etcd_was_away_go_when_it_is_back(one):
@@ -450,8 +450,8 @@ def test_our_subnet_is_stolen(make_topo):
         assert etcd.v3.ttl(new)[1] == DAY
         topo.wait_meshed()
         for host in topo:
-            assert ("02:00:00:00:00:66", "192.168.64.66") in host.overlay()[
-                "devices"]["flannel.1"]["fdb"]
+            wait_until(lambda h=host: ("02:00:00:00:00:66", "192.168.64.66") in h.overlay()[
+                "devices"]["flannel.1"]["fdb"])
         h1.remove_pods()
         traffic.assert_all_to_all([h1.pod("b"), *others])
     assert stream.report.lost == 0, stream.report

@@ -108,19 +108,20 @@ class Member(Service):
         self.etcd.switch.ip(f"link set {self.name} up")
         self.cut = False
 
-    def _fetch(self, path):
-        return self.ns.http_get(self.address, METRICS_PORT, path, timeout=0.5)
+    def _fetch(self, path, timeout):
+        return self.ns.http_get(self.address, METRICS_PORT, path, timeout)
 
     def healthy(self):
         """Whether it has a leader and gets an answer from a quorum. An alarm is no health."""
         try:
-            return json.loads(self._fetch("/health")[1])["health"] == "true"
+            return json.loads(self._fetch("/health", 0.5)[1])["health"] == "true"
         except (OSError, ValueError, KeyError, http.client.HTTPException):
             return False
 
     def metrics(self):
         """{name with labels: value}"""
-        text = self._fetch("/metrics")[1]
+        # A member that sixty daemons talk to takes its time, and not all ask again.
+        text = self._fetch("/metrics", 10)[1]
         pairs = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, value in pairs}
 
@@ -320,6 +321,9 @@ class Etcd:
         names = ("cacert", "cert", "key") if api == 3 else ("ca-file", "cert-file", "key-file")
         endpoints = endpoints or [self.live()[0].url]
         argv = ["env", f"ETCDCTL_API={api}", "etcdctl", f"--endpoints={','.join(endpoints)}"]
+        # By itself it gives up after two to five seconds, and a busy machine has such.
+        argv += (["--dial-timeout=20s", "--command-timeout=20s"] if api == 3
+                 else ["--timeout=20s", "--total-timeout=20s"])
         if self.tls:
             files = (self.ca.cert, self.admin.cert, self.admin.key)
             argv += [f"--{n}={f}" for n, f in zip(names, files)][:1 if self.tls == "server" else 3]
@@ -503,6 +507,8 @@ class Keys3(_Keys):
     def ttl(self, key):
         """(seconds left, seconds granted) of a record; None: it has no lease."""
         kv = self.kv(key)
+        if kv is None:
+            raise LookupError(f"no key {key}")
         if not kv.lease:
             return None
         got = self.etcd.ctl_json("lease", "timetolive", f"{kv.lease:x}")
