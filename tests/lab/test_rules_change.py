@@ -63,7 +63,7 @@ def test_sigkill(keeper):
     with keeper.probes() as answers:
         keeper.h1.kill_flanneld()
         keeper.start_flanneld()
-        wait_equal(keeper.everything, before, 3)
+        wait_equal(keeper.everything, before, 10)
     faultless(answers)
 
 
@@ -73,15 +73,15 @@ def test_another_mode_live_and_by_restart(keeper):
     seen = []
     with keeper.probes() as answers:
         keeper.config(OTHER_MODE[mode])
-        wait_until(lambda: only(keeper, OTHER_MODE[mode]), 5)
+        wait_until(lambda: only(keeper, OTHER_MODE[mode]), 10)
         seen.append(keeper.everything())
         keeper.config(mode)
-        wait_equal(keeper.everything, first, 5)
+        wait_equal(keeper.everything, first, 10)
         for target, want in (OTHER_MODE[mode], seen[0]), (mode, first):
             keeper.h1.stop_flanneld()
             keeper.config(target)
             keeper.start_flanneld()
-            wait_equal(keeper.everything, want, 5)
+            wait_equal(keeper.everything, want, 10)
     faultless(answers)
     assert seen[0] != first
 
@@ -108,7 +108,7 @@ def test_takeover_from_flannel(keeper, layout):
         if layout == "nftables":
             for v6 in (False, True):
                 keeper.tools.iptables(keeper.h1, v6, "-P", "FORWARD", "DROP")
-        wait_equal(keeper.everything, want, 5)
+        wait_equal(keeper.everything, want, 10)
     faultless(answers)
     keeper.check_flows()
 
@@ -144,12 +144,12 @@ def test_another_variant_of_iptables_live(lab, make_topo):
     first = keeper.everything()
     with keeper.probes() as answers:
         either.choose(LEGACY)
-        wait_equal(masquerade_in, {"legacy4", "legacy6"}, 5)
+        wait_equal(masquerade_in, {"legacy4", "legacy6"}, 10)
         either.choose(NFT)
-        wait_equal(masquerade_in, {"nft4", "nft6"}, 5)
+        wait_equal(masquerade_in, {"nft4", "nft6"}, 10)
     faultless(answers)
     wait_equal(lambda: {k: v for k, v in keeper.everything().items() if "legacy" not in k},
-               first, 5)
+               first, 10)
     keeper.close()
 
 
@@ -167,8 +167,8 @@ def test_another_subnet(keeper):
         with keeper.probes(inside=False) as answers:
             keeper.start_flanneld()
             assert [str(n) for n in h1.subnets()] == ["10.5.77.0/24", "fc00:5:0:77::/64"]
-            wait_until(lambda: "10.5.77.0/24" in str(keeper.ours()), 3)
-            wait_until(lambda: not any(str(n) in str(keeper.ours()) for n in old), 3)
+            wait_until(lambda: "10.5.77.0/24" in str(keeper.ours()), 10)
+            wait_until(lambda: not any(str(n) in str(keeper.ours()) for n in old), 10)
         faultless(answers)
     finally:
         h1.stop_flanneld()
@@ -193,7 +193,7 @@ def test_another_network(lab, make_topo):
         keeper.h1.allow_log("W", "Ignoring lease")
         keeper.network = "10.6.0.0/16"
         keeper.start_flanneld()
-        wait_until(lambda: "10.6.0.0/16" in str(keeper.ours()), 3)
-        wait_until(lambda: "10.5.0.0/16" not in str(keeper.ours()), 3)
+        wait_until(lambda: "10.6.0.0/16" in str(keeper.ours()), 10)
+        wait_until(lambda: "10.5.0.0/16" not in str(keeper.ours()), 10)
         keeper.network = "10.5.0.0/16"
     keeper.close()

@@ -6,7 +6,6 @@ connection every few milliseconds (lib/keeper.py).
 """
 
 import re
-import shlex
 import time
 
 import pytest
@@ -65,11 +64,12 @@ FORWARD_IS_GONE = {"reject before ours", "forward chain flushed", "iptables -F",
 
 
 def hurt_iptables(keeper, lines):
+    """All of one family at once: flanneld must not look between two steps, and repair twice."""
     comment = f'-m comment --comment "{firewall.MASQ}"'
     for v6, (net, sub) in keeper.site.nets(keeper.h1).items():
-        for line in lines:
-            args = shlex.split(line.format(net=net, sub=sub, masq=comment))
-            keeper.tools.iptables(keeper.h1, v6, *args)
+        table = "nat" if lines[0].startswith("-t nat ") else "filter"
+        steps = [x.removeprefix("-t nat ").format(net=net, sub=sub, masq=comment) for x in lines]
+        keeper.tools.restore(keeper.h1, v6, "\n".join([f"*{table}", *steps, "COMMIT", ""]))
 
 
 NFT_DAMAGE = {
@@ -168,13 +168,14 @@ def test_damage_is_repaired(keepers, mode, name):
     start = h1.log_position()
     with keeper.probes() as answers:
         hurt(keeper, name, saved)
-        assert keeper.ours() != before or keeper.mode == NFTABLES
-        wait_equal(keeper.ours, after(keeper, name, before), 3)
+        # That it was damage is seen by what flanneld says: by now all may be right again.
+        wait_equal(keeper.ours, after(keeper, name, before), 10)
         repaired = time.monotonic()
         if name not in FORWARD_IS_GONE:
             keeper.check_flows()
-    lines = [x for x in h1.log_text(start).splitlines() if re.match(r"W.*Restored", x)]
     if before == after(keeper, name, before):
+        h1.wait_log("^W.*Restored", start)
+        lines = [x for x in h1.log_text(start).splitlines() if re.match(r"W.*Restored", x)]
         assert 1 <= len(lines) <= 2, h1.log_text(start)  # one for each family
         check_words(keeper, name, lines)
     for answer in answers.values():
@@ -186,5 +187,5 @@ def test_damage_is_repaired(keepers, mode, name):
             assert not answer.lost, answer
     if foreign(keeper) != saved:
         reload_firewall(keeper, saved)
-        wait_equal(keeper.ours, before, 3)
+        wait_equal(keeper.ours, before, 10)
     keeper.check_flows()
