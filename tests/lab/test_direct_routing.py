@@ -77,6 +77,10 @@ def test_a_peer_that_moves_into_our_l2_is_routed_plainly(make_topo):
     topo.store.put_peer("10.5.77.0-24", "192.168.64.77", mac="02:00:00:00:00:77")
     near = "via 192.168.64.77 dev eth0 proto 87"
     wait_until(lambda: h1.pod_routes().get("10.5.77.0/24") == near)
-    device = h1.overlay()["devices"]["flannel.1"]
-    assert "10.5.77.0" not in device["neighbours"]
-    assert "02:00:00:00:00:77" not in dict(device["fdb"])
+
+    def nothing_of_the_tunnel():
+        device = h1.overlay()["devices"]["flannel.1"]
+        return ("10.5.77.0" not in device["neighbours"]
+                and "02:00:00:00:00:77" not in dict(device["fdb"]))
+
+    wait_until(nothing_of_the_tunnel)

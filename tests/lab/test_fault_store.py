@@ -112,11 +112,11 @@ def test_nobody_expires_while_the_directory_is_away(topo):
     away = topo.store.path + ".away"
     for n in (77, 78):
         topo.store.put_peer(f"10.5.{n}.0-24", f"192.168.64.{n}", mac=f"02:00:00:00:00:{n}",
-                            expires_in=2)
+                            expires_in=5)  # all have to see them before
     for host in topo:
         wait_until(lambda h=host: "10.5.78.0/24" in h.pod_routes())
     os.rename(topo.store.path, away)
-    stays(lambda: all("10.5.77.0/24" in h.pod_routes() for h in topo), 3)
+    stays(lambda: all("10.5.77.0/24" in h.pod_routes() for h in topo), 6)
     with open(os.path.join(away, "subnets", "10.5.77.0-24"), encoding="utf-8") as f:
         renewed = {**json.load(f), "Expiration": "2099-01-01T00:00:00Z"}
     with open(os.path.join(away, "subnets", "10.5.77.0-24"), "w", encoding="utf-8") as f:
