@@ -11,6 +11,7 @@ import subprocess
 
 import pytest
 
+from lib import expect
 from lib.expect import wait_until
 from lib.node import HEALTH_PORT
 
@@ -31,15 +32,16 @@ def test_before_and_after_the_config_is_there(make_topo):
     h1 = topo["h1"]
     h1.allow_log("W", "config")
     h1.start_flanneld(wait=False)
-    wait_until(lambda: h1.get("/healthz")[1].strip() == "flanneld is running", 1)
+    wait_until(lambda: h1.get("/healthz")[1].strip() == "flanneld is running")
     code, body = h1.wait_readyz(503, "config")
     assert topo.store.file("config") in body, body
     assert "READY=1" not in h1._read_states()
-    assert any(s.startswith("STATUS=") for s in h1.states), h1.states
+    wait_until(lambda: any(s.startswith("STATUS=") for s in h1._read_states()))
     h1.wait_log("config")
     assert h1.read_subnet_env() is None
     status = os.path.join(os.path.dirname(h1.subnet_file), "status")
-    assert topo.store.file("config") in wait_until(lambda: read(status))
+    # Its first word, that of a start, may be there before.
+    wait_until(lambda: topo.store.file("config") in read(status))
     topo.store.write_config(CONFIG)
     h1.wait_ready()
     wait_until(lambda: read(status) == "ready\n")
@@ -114,7 +116,7 @@ def test_systemd_is_told_of_the_stop(make_topo):
     process = h1.process
     process.terminate()
     wait_until(lambda: "STOPPING=1" in h1._read_states())
-    assert process.wait(5) == 0
+    assert process.wait(10 * expect.TIME_FACTOR) == 0
     h1.process = None
     assert "Exiting cleanly..." in h1.log_text()
 
@@ -140,7 +142,7 @@ def test_sigint_is_sigterm(make_topo):
     before = h1.overlay()
     process, h1.process = h1.process, None
     process.send_signal(signal.SIGINT)
-    assert process.wait(5) == 0
+    assert process.wait(10 * expect.TIME_FACTOR) == 0
     assert h1.overlay() == before
 
 
