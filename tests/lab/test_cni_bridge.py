@@ -91,7 +91,7 @@ class Node:
 
     def is_clean(self):
         assert self.addresses_taken() == []
-        assert self.veths() == []
+        wait_until(lambda: not self.veths(), what="no veth: this end goes after the pod's")
         assert os.listdir(f"{self.dir}/data") == []
         return True
 

@@ -128,7 +128,7 @@ def test_the_netlink_socket_is_overrun(make_topo):
         lost = overruns(h1)
         h1.signal_flanneld(signal.SIGCONT)
         assert lost > 0, "the socket took it all: this proves nothing"
-        wait_equal(topo.overlays, before)
+        wait_equal(topo.overlays, before, 20)
         stream.wait_flowing()
 
 
@@ -145,5 +145,5 @@ def test_a_storm_of_foreign_events_is_survived(make_topo):
                 for i in range(10000)))
         h1.ip("route flush root 198.18.0.0/15")
         h1.ip(f"route del {topo['h2'].subnet()}")
-        wait_equal(topo.overlays, before)
+        wait_equal(topo.overlays, before, 20)
         stream.wait_flowing()

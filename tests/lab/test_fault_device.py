@@ -67,7 +67,7 @@ class Damaged:
             with Watch(self.h1.ns) as watch:
                 damage()
                 watch.wait_quiet()
-                wait_equal(self.topo.overlays, self.before, 3, "restored")
+                wait_equal(self.topo.overlays, self.before, 10, "restored")
             stream.wait_flowing()
         return stream.report, watch.repair_ms(device)
 

@@ -73,7 +73,7 @@ def test_the_nics_address_changes(make_topo, config):
                 assert "192.168.64.51" in str(overlay), overlay
             return True
 
-        wait_until(followed)
+        wait_until(followed, 10)
         stream.wait_flowing()
     assert h1.key() == key and len(topo.store.keys()) == 3
     between = [f for f in stream.report.flows if "h1/" not in f.name]

@@ -133,9 +133,9 @@ def test_a_walk_ends_where_it_began(make_topo, seed):
     try:
         walk.go()
         walk.home()
-        wait_equal(topo.overlays, before, 15, "the overlay of the beginning")
+        wait_equal(topo.overlays, before, 30, "the overlay of the beginning")
         for host in topo:
-            host.wait_readyz(200, r"^(?!.*warning)")
+            host.wait_readyz(200, r"^(?!.*warning)", 15)
         traffic.assert_all_to_all(pods)
     except AssertionError as e:
         raise AssertionError(f"{e}\nseed {seed}: " + ", ".join(walk.taken)) from None
