@@ -12,6 +12,7 @@ int neigh_parse(const struct nlmsghdr *msg, struct neigh *ret_neigh)
 	const struct ndmsg *info = mnl_nlmsg_get_payload(msg);
 	const struct nlattr *attr;
 	struct neigh neigh = {0};
+	bool by_driver = false;
 
 	if (mnl_nlmsg_get_payload_len(msg) < sizeof(*info))
 		return -EINVAL;
@@ -33,12 +34,22 @@ int neigh_parse(const struct nlmsghdr *msg, struct neigh *ret_neigh)
 		case NDA_NH_ID:
 			neigh.odd = true;
 			break;
-		}
-		if (mnl_attr_get_type(attr) == NDA_DST)
+		case NDA_CACHEINFO:
+			by_driver = true;
+			break;
+		case NDA_DST:
 			(void)ip_from_bytes(bytes, len, &neigh.ip);
-		else if (mnl_attr_get_type(attr) == NDA_LLADDR && len == sizeof(neigh.mac.b))
-			memcpy(neigh.mac.b, bytes, len);
+			break;
+		case NDA_LLADDR:
+			if (len == sizeof(neigh.mac.b))
+				memcpy(neigh.mac.b, bytes, len);
+			break;
+		}
 	}
+	/* What the driver says has times in it: vxlan_fdb_info(). Behind it, older kernels
+	 * (6.1) say that there was a request: rtnl_fdb_notify(), without the remote. */
+	if (neigh.fdb && !by_driver)
+		return -ENOMSG;
 	if (!neigh.fdb && ip_af(neigh.ip.family) != info->ndm_family)
 		return -EINVAL;
 	*ret_neigh = neigh;

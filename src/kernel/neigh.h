@@ -17,7 +17,8 @@ struct neigh {
 	bool odd;       /* has more than we ever set: a port, VNI or device of its own */
 };
 
-/* From RTM_NEWNEIGH or RTM_DELNEIGH. -ENOMSG for proxies and foreign families. */
+/* From RTM_NEWNEIGH or RTM_DELNEIGH. -ENOMSG for proxies, foreign families, and what tells
+ * of no FDB entry's state. */
 int neigh_parse(const struct nlmsghdr *msg, struct neigh *ret_neigh);
 /* Neighbours of one family, or with @fdb the FDB, of device @ifindex. */
 struct nlmsghdr *neigh_put_dump(void *buf, int ifindex, bool fdb, enum ip_family family);

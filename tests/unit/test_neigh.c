@@ -21,6 +21,15 @@ static void *clean(void)
 
 static const struct mac mac = {{2, 0, 0, 1, 2, 3}};
 
+/* What the driver of a vxlan device says of an entry, and nobody who asks for one. */
+static struct nlmsghdr *with_times(struct nlmsghdr *msg)
+{
+	const struct nda_cacheinfo times = {0};
+
+	mnl_attr_put(msg, NDA_CACHEINFO, sizeof(times), &times);
+	return msg;
+}
+
 static void test_neigh_round_trip(void **state)
 {
 	static const struct {
@@ -40,14 +49,16 @@ static void test_neigh_round_trip(void **state)
 				     .ip = messages_ip(rows[i].ip),
 				     .mac = mac};
 
-		assert_int_equal(neigh_parse(neigh_put_replace(clean(), &want), &got), 0);
+		assert_int_equal(neigh_parse(with_times(neigh_put_replace(clean(), &want)), &got),
+				 0);
 		assert_int_equal(got.ifindex, 7);
 		assert_int_equal(got.fdb, want.fdb);
 		assert_true(got.permanent);
 		assert_true(ip_equal(&got.ip, &want.ip));
 		assert_true(mac_equal(&got.mac, &want.mac));
 		/* A deletion names the key alone: a neighbour's address, an FDB entry's MAC. */
-		assert_int_equal(neigh_parse(neigh_put_delete(clean(), &want), &got), 0);
+		assert_int_equal(neigh_parse(with_times(neigh_put_delete(clean(), &want)), &got),
+				 0);
 		assert_int_equal(ip_is_set(&got.ip), !want.fdb);
 		assert_int_equal(mac_is_zero(&got.mac), !want.fdb);
 	}
@@ -72,6 +83,37 @@ static void test_neigh_refused(void **state)
 	assert_int_equal(neigh_parse(msg, &got), -ENOMSG);
 	msg->nlmsg_len = NLMSG_HDRLEN + sizeof(*info) - 1;
 	assert_int_equal(neigh_parse(msg, &got), -EINVAL);
+}
+
+/* Of one `bridge fdb replace 02:00:00:00:00:03 dst 192.0.2.4`, and one `del`, Linux 6.1 says
+ * two things: the driver what the entry is, and rtnl_fdb_notify() that there was a request. */
+static void test_neigh_fdb_said_twice(void **state)
+{
+	static const char driver[] =
+		"\x44\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"                    /* header */
+		"\x07\0\0\0\x05\0\0\0\xc0\0\x02\x01"                    /* ndmsg */
+		"\x0a\0\x02\0\x02\0\0\0\0\x03\0\0"                      /* NDA_LLADDR */
+		"\x08\0\x01\0\xc0\0\x02\x04"                            /* NDA_DST */
+		"\x14\0\x03\0\0\0\0\0\x14\0\0\0\x14\0\0\0\0\0\0\0";     /* NDA_CACHEINFO */
+	static const char core[] = "\x28\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0" /* header */
+				   "\x07\0\0\0\x05\0\0\0\xc0\0\x02\0"   /* ndmsg */
+				   "\x0a\0\x02\0\x02\0\0\0\0\x03\0\0";  /* NDA_LLADDR */
+	const struct ip remote = messages_ip("192.0.2.4");
+	struct nlmsghdr *msg = clean();
+	struct neigh got;
+
+	(void)state;
+	for (uint16_t type = RTM_NEWNEIGH; type <= RTM_DELNEIGH; type++) {
+		memcpy(buf, driver, sizeof(driver) - 1);
+		msg->nlmsg_type = type;
+		assert_int_equal(neigh_parse(msg, &got), 0);
+		assert_true(got.fdb && got.permanent && !got.odd);
+		assert_true(ip_equal(&got.ip, &remote));
+		assert_true(mac_equal(&got.mac, &(struct mac){{2, 0, 0, 0, 0, 3}}));
+		memcpy(buf, core, sizeof(core) - 1);
+		msg->nlmsg_type = type;
+		assert_int_equal(neigh_parse(msg, &got), -ENOMSG);
+	}
 }
 
 static void test_neigh_dump(void **state)
@@ -195,9 +237,13 @@ static void test_hostile(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_neigh_round_trip), cmocka_unit_test(test_neigh_refused),
-		cmocka_unit_test(test_neigh_dump),       cmocka_unit_test(test_addr_round_trip),
-		cmocka_unit_test(test_addr_parse),       cmocka_unit_test(test_hostile),
+		cmocka_unit_test(test_neigh_round_trip),
+		cmocka_unit_test(test_neigh_refused),
+		cmocka_unit_test(test_neigh_fdb_said_twice),
+		cmocka_unit_test(test_neigh_dump),
+		cmocka_unit_test(test_addr_round_trip),
+		cmocka_unit_test(test_addr_parse),
+		cmocka_unit_test(test_hostile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
