@@ -9,6 +9,7 @@
 #include <linux/ethtool.h>
 #include <linux/if.h>
 #include <linux/if_link.h>
+#include <linux/if_tunnel.h>
 #include <linux/rtnetlink.h>
 #include <linux/sockios.h>
 #include <linux/veth.h>
@@ -61,6 +62,58 @@ static void parse_vxlan(const struct nlattr *data, struct link_vxlan *vxlan)
 	}
 }
 
+static void parse_ipip_attr(const struct nlattr *attr, struct link_ipip *ipip)
+{
+	size_t len = mnl_attr_get_payload_len(attr);
+	uint16_t u16 = len >= 2 ? mnl_attr_get_u16(attr) : 0;
+
+	switch (mnl_attr_get_type(attr)) {
+	case IFLA_IPTUN_LINK:
+		if (len >= 4)
+			ipip->lower_ifindex = (int)mnl_attr_get_u32(attr);
+		break;
+	case IFLA_IPTUN_LOCAL:
+		(void)ip_from_bytes(mnl_attr_get_payload(attr), len, &ipip->local);
+		break;
+	case IFLA_IPTUN_REMOTE:
+		(void)ip_from_bytes(mnl_attr_get_payload(attr), len, &ipip->remote);
+		break;
+	case IFLA_IPTUN_TTL:
+		if (len >= 1)
+			ipip->ttl = mnl_attr_get_u8(attr);
+		break;
+	case IFLA_IPTUN_PMTUDISC:
+		if (len >= 1)
+			ipip->no_pmtu = !mnl_attr_get_u8(attr);
+		break;
+	case IFLA_IPTUN_ENCAP_TYPE:
+		ipip->encap = u16;
+		break;
+	case IFLA_IPTUN_ENCAP_FLAGS:
+		ipip->encap_flags = u16;
+		break;
+	case IFLA_IPTUN_ENCAP_SPORT:
+		ipip->source_port = ntohs(u16);
+		break;
+	case IFLA_IPTUN_ENCAP_DPORT:
+		ipip->port = ntohs(u16);
+		break;
+	}
+}
+
+static void parse_ipip(const struct nlattr *data, struct link_ipip *ipip)
+{
+	const struct nlattr *attr;
+
+	mnl_attr_for_each_nested (attr, data)
+		parse_ipip_attr(attr, ipip);
+	/* The kernel has no "unset", but for the address of nobody. */
+	if (!ip_to_num(&ipip->local))
+		ipip->local = (struct ip){0};
+	if (!ip_to_num(&ipip->remote))
+		ipip->remote = (struct ip){0};
+}
+
 static void parse_port(const struct nlattr *data, struct link_port *port)
 {
 	const struct nlattr *attr;
@@ -93,6 +146,8 @@ static void parse_linkinfo(const struct nlattr *info, struct link *link)
 	}
 	if (data && !strcmp(link->kind, "vxlan"))
 		parse_vxlan(data, &link->vxlan);
+	if (data && !strcmp(link->kind, "ipip"))
+		parse_ipip(data, &link->ipip);
 	if (port && !strcmp(master_kind, "bridge"))
 		parse_port(port, &link->port);
 }
@@ -111,6 +166,10 @@ static void parse_attr(const struct nlattr *attr, struct link *link)
 	case IFLA_MTU:
 		if (len >= 4)
 			link->mtu = mnl_attr_get_u32(attr);
+		break;
+	case IFLA_TXQLEN:
+		if (len >= 4)
+			link->tx_queue_len = mnl_attr_get_u32(attr);
 		break;
 	case IFLA_LINK:
 		if (len >= 4)
@@ -190,6 +249,8 @@ struct nlmsghdr *link_put_probe(void *buf, const char *kind)
 	struct nlmsghdr *msg = put_header(buf, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0, &info);
 
 	mnl_attr_put_strz(msg, IFLA_IFNAME, "weft-probe");
+	/* A vxlan device lacks its VNI, but an ipip device could be made of nothing. */
+	mnl_attr_put_u32(msg, IFLA_NUM_TX_QUEUES, UINT16_MAX);
 	linkinfo = mnl_attr_nest_start(msg, IFLA_LINKINFO);
 	mnl_attr_put_strz(msg, IFLA_INFO_KIND, kind);
 	mnl_attr_nest_end(msg, linkinfo);
@@ -207,6 +268,8 @@ static void put_common(struct nlmsghdr *msg, const struct link *link)
 {
 	if (link->mtu)
 		mnl_attr_put_u32(msg, IFLA_MTU, link->mtu);
+	if (link->tx_queue_len)
+		mnl_attr_put_u32(msg, IFLA_TXQLEN, link->tx_queue_len);
 	if (!mac_is_zero(&link->mac))
 		mnl_attr_put(msg, IFLA_ADDRESS, sizeof(link->mac.b), link->mac.b);
 	if (*link->alias)
@@ -247,6 +310,54 @@ struct nlmsghdr *link_put_create_vxlan(void *buf, const struct link *link)
 	return msg;
 }
 
+static void put_ip(struct nlmsghdr *msg, uint16_t type, const struct ip *ip)
+{
+	static const uint8_t any[4];
+
+	mnl_attr_put(msg, type, sizeof(any), ip_is_set(ip) ? ip->b : any);
+}
+
+/* All of it, also when it is changed: what is left out, the kernel takes for unset. */
+static void put_ipip(struct nlmsghdr *msg, const struct link_ipip *ipip)
+{
+	struct nlattr *linkinfo = mnl_attr_nest_start(msg, IFLA_LINKINFO), *data;
+
+	mnl_attr_put_strz(msg, IFLA_INFO_KIND, "ipip");
+	data = mnl_attr_nest_start(msg, IFLA_INFO_DATA);
+	mnl_attr_put_u32(msg, IFLA_IPTUN_LINK, (uint32_t)ipip->lower_ifindex);
+	put_ip(msg, IFLA_IPTUN_LOCAL, &ipip->local);
+	put_ip(msg, IFLA_IPTUN_REMOTE, &ipip->remote);
+	mnl_attr_put_u8(msg, IFLA_IPTUN_TTL, ipip->ttl);
+	mnl_attr_put_u8(msg, IFLA_IPTUN_PMTUDISC, !ipip->no_pmtu);
+	mnl_attr_put_u16(msg, IFLA_IPTUN_ENCAP_TYPE, ipip->encap);
+	mnl_attr_put_u16(msg, IFLA_IPTUN_ENCAP_FLAGS, ipip->encap_flags);
+	mnl_attr_put_u16(msg, IFLA_IPTUN_ENCAP_SPORT, htons(ipip->source_port));
+	mnl_attr_put_u16(msg, IFLA_IPTUN_ENCAP_DPORT, htons(ipip->port));
+	mnl_attr_nest_end(msg, data);
+	mnl_attr_nest_end(msg, linkinfo);
+}
+
+struct nlmsghdr *link_put_create_ipip(void *buf, const struct link *link)
+{
+	struct ifinfomsg *info;
+	struct nlmsghdr *msg = put_header(buf, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0, &info);
+
+	put_up(info, true);
+	mnl_attr_put_strz(msg, IFLA_IFNAME, link->name);
+	put_common(msg, link);
+	put_ipip(msg, &link->ipip);
+	return msg;
+}
+
+struct nlmsghdr *link_put_change_ipip(void *buf, int ifindex, const struct link *link)
+{
+	struct ifinfomsg *info;
+	struct nlmsghdr *msg = put_header(buf, RTM_NEWLINK, 0, ifindex, &info);
+
+	put_ipip(msg, &link->ipip);
+	return msg;
+}
+
 struct nlmsghdr *link_put_change(void *buf, const struct link *seen, const struct link *want)
 {
 	struct ifinfomsg *info;
@@ -255,6 +366,8 @@ struct nlmsghdr *link_put_change(void *buf, const struct link *seen, const struc
 
 	if (differs.mtu == seen->mtu)
 		differs.mtu = 0;
+	if (differs.tx_queue_len == seen->tx_queue_len)
+		differs.tx_queue_len = 0;
 	if (mac_equal(&differs.mac, &seen->mac))
 		differs.mac = (struct mac){0};
 	*differs.alias = '\0';

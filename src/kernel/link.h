@@ -28,6 +28,18 @@ struct link_vxlan {
 	bool gbp;
 };
 
+/* What an ipip device is made of (IFLA_IPTUN_*). */
+struct link_ipip {
+	struct ip local, remote; /* unset: any; without a remote the route's gateway is it */
+	int lower_ifindex;       /* 0: whatever the routes say */
+	uint8_t ttl;             /* of outer packets; 0: that of inner ones */
+	bool no_pmtu;            /* outer packets may be fragmented */
+	/* A UDP header before the inner packet. */
+	uint16_t encap;       /* TUNNEL_ENCAP_FOU; TUNNEL_ENCAP_NONE: there is none */
+	uint16_t encap_flags; /* TUNNEL_ENCAP_FLAG_* */
+	uint16_t source_port, port;
+};
+
 /* What a device is as the port of a bridge (IFLA_BRPORT_*). */
 struct link_port {
 	bool is_port;
@@ -41,6 +53,7 @@ struct link {
 	char kind[LINK_KIND_MAX]; /* "vxlan", "bridge"; "" for a NIC */
 	char alias[LINK_ALIAS_MAX];
 	unsigned mtu;
+	unsigned tx_queue_len; /* packets; 0: none, or whatever it is */
 	struct mac mac;
 	bool up; /* IFF_UP: set up by the administrator */
 	bool loopback;
@@ -50,6 +63,7 @@ struct link {
 	int master;              /* the bridge (or bond) that it is a port of; 0: none */
 	struct link_port port;   /* when the master is a bridge */
 	struct link_vxlan vxlan; /* when kind is "vxlan" */
+	struct link_ipip ipip;   /* when kind is "ipip" */
 };
 
 /* From RTM_NEWLINK or RTM_DELLINK. Messages of other families (bridge ports,
@@ -64,13 +78,16 @@ struct nlmsghdr *link_put_get(void *buf, const char *name, int ifindex);
  * -EOPNOTSUPP (having tried to load the module), every other -EINVAL. */
 struct nlmsghdr *link_put_probe(void *buf, const char *kind);
 
-/* Creates @link as a vxlan device, up, with its MAC, MTU and alias. */
+/* Creates @link as a vxlan (ipip) device, up, with its MAC, MTU and alias. */
 struct nlmsghdr *link_put_create_vxlan(void *buf, const struct link *link);
-/* Makes of device @seen what @want says of MTU, MAC, alias, up; asks only for what
+struct nlmsghdr *link_put_create_ipip(void *buf, const struct link *link);
+/* Makes of device @seen what @want says of MTU, queue, MAC, alias, up; asks only for what
  * differs, since setting a MAC anew flushes the neighbours. */
 struct nlmsghdr *link_put_change(void *buf, const struct link *seen, const struct link *want);
 /* Changes what a living vxlan device can change: local address, lower device, learning. */
 struct nlmsghdr *link_put_change_vxlan(void *buf, int ifindex, const struct link *link);
+/* Makes of a living ipip device what @link says of it as one. */
+struct nlmsghdr *link_put_change_ipip(void *buf, int ifindex, const struct link *link);
 struct nlmsghdr *link_put_delete(void *buf, int ifindex);
 struct nlmsghdr *link_put_delete_name(void *buf, const char *name);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_netlink.c - messages as a kernel would send them, one behind the other */
 #include "kernel/addr.h"
+#include "kernel/fou.h"
 #include "kernel/link.h"
 #include "kernel/neigh.h"
 #include "kernel/nft_event.h"
@@ -24,7 +25,7 @@ static void check_net(const struct ip_net *net)
 
 static void try_link(const struct nlmsghdr *msg)
 {
-	struct link link, want = {.kind = "vxlan"};
+	struct link link, want = {.kind = "vxlan"}, tunnel = {.kind = "ipip"};
 	char why[64];
 
 	if (link_parse(msg, &link))
@@ -33,6 +34,8 @@ static void try_link(const struct nlmsghdr *msg)
 	assert(strnlen(link.kind, sizeof(link.kind)) < sizeof(link.kind));
 	assert(strnlen(link.alias, sizeof(link.alias)) < sizeof(link.alias));
 	assert(diff_link(&want, &link, why, sizeof(why)) != LINK_CREATE);
+	assert(strnlen(why, sizeof(why)) < sizeof(why));
+	assert(diff_link(&tunnel, &link, why, sizeof(why)) != LINK_CREATE);
 	assert(strnlen(why, sizeof(why)) < sizeof(why));
 }
 
@@ -64,6 +67,15 @@ static void try_others(const struct nlmsghdr *msg)
 	}
 	if (!neigh_parse(msg, &neigh))
 		assert(neigh.fdb || ip_is_set(&neigh.ip));
+}
+
+static void try_fou(const struct nlmsghdr *msg)
+{
+	struct fou_port port;
+	uint16_t family;
+
+	(void)fou_parse_family(msg, &family);
+	assert(fou_parse(msg, &port) || port.port);
 }
 
 static void on_element(const struct ip *ip, void *userdata)
@@ -115,6 +127,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		try_link(m);
 		try_route(m);
 		try_others(m);
+		try_fou(m);
 		try_nft(m);
 		try_ruleset(m);
 	}

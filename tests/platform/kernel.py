@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """kernel.py - what the platform tests share: `ip` and friends, and a netlink listener"""
 
+import fcntl
 import json
+import os
 import socket
 import struct
 import subprocess
@@ -59,6 +61,20 @@ def nic(name, *addresses):
 
 def vxlan(name, options="id 1 dstport 8472 nolearning"):
     need(f"ip link add {name} type vxlan {options}", "vxlan")
+
+
+IFF_TUN, IFF_NO_PI, TUNSETIFF, TUNSETPERSIST = 1, 0x1000, 0x400454CA, 0x400454CB
+
+
+def tun(name):
+    """A persistent tun device: the descriptor that is attached to it."""
+    try:
+        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+    except OSError as e:
+        pytest.skip(f"this machine has no tun: {e}")
+    fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI))
+    fcntl.ioctl(fd, TUNSETPERSIST, 1)
+    return fd
 
 
 def flat(entries, *keys):

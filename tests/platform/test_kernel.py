@@ -4,11 +4,16 @@
 Where one of these fails, it is the design that has to change, not the test.
 """
 
+import os
+import select
+import socket
+import struct
+
 import pytest
 
 from kernel import (
     RTM_DELNEIGH, RTM_DELROUTE, RTM_NEWROUTE, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE,
-    RTNLGRP_NEIGH, Monitor, fails, flat, ip_json, nic, run, vxlan,
+    RTNLGRP_NEIGH, Monitor, fails, flat, ip_json, nic, run, tun, vxlan,
 )
 
 MAC, OTHER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
@@ -140,6 +145,63 @@ def test_ipv4_and_ipv6_vxlan_share_vni_and_port():
     vxlan("vx6", "id 1 dstport 8472 nolearning local 2001:db8::1 dev d0")
     run("ip link set vx4 up")
     run("ip link set vx6 up")
+
+
+def test_a_tun_keeps_what_stands_on_it_without_its_process():
+    """Backend udp: a restart finds device, address and route as they were."""
+    fd = tun("t0")
+    run("ip link set t0 mtu 1472 up")
+    run("ip address add 10.5.1.0/32 dev t0")
+    run("ip route add 10.5.0.0/16 dev t0 proto 87")
+    before = ip_json("link show t0")[0]["ifindex"]
+    os.close(fd)
+    after = ip_json("address show t0")[0]
+    assert (after["ifindex"], after["mtu"]) == (before, 1472)
+    assert "10.5.1.0" in [a["local"] for a in after["addr_info"]]
+    assert flat(ip_json("route show 10.5.0.0/16"), "dev", "protocol") == [("t0", "87")]
+    os.close(tun("t0"))
+    assert ip_json("link show t0")[0]["ifindex"] == before
+
+
+def test_a_tun_tells_when_it_was_deleted():
+    """The data path of udp learns of it by poll, not by the next packet."""
+    fd = tun("t0")
+    try:
+        run("ip link set t0 up")
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        run("ip link del t0")
+        assert poll.poll(5000)[0][1] & select.POLLERR
+    finally:
+        os.close(fd)
+
+
+def test_what_comes_in_with_an_address_of_our_own_is_dropped():
+    """Why "net unreachable" is not written into the tun: the pod would never get it."""
+    fd = tun("t0")
+    try:
+        run("ip link set t0 up")
+        run("ip address add 10.5.1.0/32 dev t0")
+        run("ip link set lo up")
+        run("ip address add 10.5.1.2/32 dev lo")
+        run("ip route add 10.5.0.0/16 dev t0")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as rx:
+            rx.bind(("10.5.1.2", 4000))
+            rx.settimeout(0.2)
+            for source in ("10.5.1.0", "10.5.9.9"):
+                os.write(fd, datagram(source, "10.5.1.2", 4000))
+            assert rx.recvfrom(16)[1][0] == "10.5.9.9"
+    finally:
+        os.close(fd)
+
+
+def datagram(source, destination, port):
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 29, 1, 0, 64, 17, 0,
+                       socket.inet_aton(source), socket.inet_aton(destination))
+    total = sum(struct.unpack("!10H", head))
+    total = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+    return head[:10] + struct.pack("!H", total) + head[12:] + struct.pack(
+        "!HHHH", 9, port, 9, 0) + b"x"
 
 
 def test_nft_transaction_is_all_or_nothing():

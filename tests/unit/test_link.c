@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <linux/if.h>
 #include <linux/if_link.h>
+#include <linux/if_tunnel.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 #include <stdio.h>
@@ -143,6 +144,52 @@ static void test_change_vxlan(void **state)
 	assert_false(got.vxlan.gbp);
 }
 
+static struct link an_ipip(void)
+{
+	return (struct link){
+		.name = "flannel0",
+		.kind = "ipip",
+		.mtu = 1472,
+		.up = true,
+		.ipip = {.local = messages_ip("192.0.2.1"),
+			 .lower_ifindex = 7,
+			 .ttl = 64,
+			 .encap = TUNNEL_ENCAP_FOU,
+			 .encap_flags = TUNNEL_ENCAP_FLAG_CSUM,
+			 .source_port = 4000,
+			 .port = 8285},
+	};
+}
+
+static void check_equal_ipip(const struct link_ipip *a, const struct link_ipip *b)
+{
+	assert_true(ip_equal(&a->local, &b->local) && ip_equal(&a->remote, &b->remote));
+	assert_int_equal(a->lower_ifindex, b->lower_ifindex);
+	assert_int_equal(a->ttl, b->ttl);
+	assert_int_equal(a->no_pmtu, b->no_pmtu);
+	assert_int_equal(a->encap, b->encap);
+	assert_int_equal(a->encap_flags, b->encap_flags);
+	assert_int_equal(a->source_port, b->source_port);
+	assert_int_equal(a->port, b->port);
+}
+
+static void test_ipip(void **state)
+{
+	struct link want = an_ipip(), got;
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(link_parse(link_put_create_ipip(clean(), &want), &got), 0);
+		check_equal(&got, &want);
+		check_equal_ipip(&got.ipip, &want.ipip);
+		assert_int_equal(link_parse(link_put_change_ipip(clean(), 9, &want), &got), 0);
+		assert_int_equal(got.ifindex, 9);
+		assert_string_equal(got.kind, "ipip");
+		check_equal_ipip(&got.ipip, &want.ipip);
+		want.ipip = (struct link_ipip){.remote = messages_ip("192.0.2.2"), .no_pmtu = true};
+	}
+}
+
 static void test_queries(void **state)
 {
 	const struct nlmsghdr *msg = link_put_get(clean(), "eth0", 5);
@@ -160,6 +207,10 @@ static void test_queries(void **state)
 	assert_int_equal(info->ifi_index, 5);
 	assert_int_equal(link_parse(link_put_probe(clean(), "vxlan"), &got), 0);
 	assert_string_equal(got.kind, "vxlan");
+	/* An ipip device could be made of nothing, were it not for that. */
+	assert_int_equal(
+		mnl_attr_get_u32(find(link_put_probe(clean(), "ipip"), IFLA_NUM_TX_QUEUES)),
+		UINT16_MAX);
 	msg = link_put_dump(clean());
 	assert_int_equal(msg->nlmsg_type, RTM_GETLINK);
 }
@@ -344,6 +395,7 @@ int main(void)
 		cmocka_unit_test(test_change_asks_for_differences),
 		cmocka_unit_test(test_change_takes_an_alias_off),
 		cmocka_unit_test(test_change_vxlan),
+		cmocka_unit_test(test_ipip),
 		cmocka_unit_test(test_queries),
 		cmocka_unit_test(test_create_bridge),
 		cmocka_unit_test(test_create_veth),
