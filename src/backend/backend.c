@@ -12,6 +12,7 @@
 static const struct backend_ops *const backends[] = {
 	&backend_vxlan,
 	&backend_host_gw,
+	&backend_udp,
 	&backend_alloc,
 };
 
@@ -21,6 +22,15 @@ const struct backend_ops *backend_find(const char *type)
 		if (!strcmp(backends[i]->type, type))
 			return backends[i];
 	return NULL;
+}
+
+bool backend_has_kind(const char *kind)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(backends); i++)
+		for (const char *const *k = backends[i]->kinds; k && *k; k++)
+			if (!strcmp(*k, kind))
+				return true;
+	return false;
 }
 
 const char *backend_names(void)
@@ -54,6 +64,8 @@ int backend_make(const struct netconf *conf, const struct uplink *uplink,
 		return err_set(err, -EINVAL, "Backend Type \"%s\" is unknown; this build has %s",
 			       conf->backend_type, backend_names());
 	memcpy(backend.enabled, conf->enabled, sizeof(backend.enabled));
+	IP_FOREACH_FAMILY (f)
+		backend.network[f] = conf->range[f].network;
 	backend.uplink = *uplink;
 	code = backend.ops->configure(&backend, conf->backend, err);
 	if (code)
@@ -101,18 +113,10 @@ int backend_plan_peer(const struct backend *backend, const struct lease *peer, s
 	return result;
 }
 
-static bool vxlan_equal(const struct backend_vxlan *a, const struct backend_vxlan *b)
-{
-	return a->vni == b->vni && a->port == b->port && a->gbp == b->gbp &&
-	       a->learning == b->learning && a->direct_routing == b->direct_routing &&
-	       a->outer_mtu == b->outer_mtu && mac_equal(&a->mac[IP_V4], &b->mac[IP_V4]) &&
-	       mac_equal(&a->mac[IP_V6], &b->mac[IP_V6]);
-}
-
 bool backend_equal(const struct backend *a, const struct backend *b)
 {
 	return a->ops == b->ops && !memcmp(a->enabled, b->enabled, sizeof(a->enabled)) &&
 	       uplink_equal(&a->uplink, &b->uplink) &&
 	       !memcmp(a->device, b->device, sizeof(a->device)) &&
-	       a->peer_filter == b->peer_filter && vxlan_equal(&a->vxlan, &b->vxlan);
+	       a->peer_filter == b->peer_filter && (!a->ops->equal || a->ops->equal(a, b));
 }

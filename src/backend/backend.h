@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "backend/udp/path.h"
 #include "base/err.h"
 #include "kernel/link.h"
 #include "model/lease.h"
@@ -39,21 +40,33 @@ struct backend_vxlan {
 	struct mac mac[IP_FAMILY_COUNT];
 };
 
+struct backend_udp {
+	uint16_t port;
+	enum udp_offload offload;
+	unsigned busy_poll_us;
+	bool by_kernel;        /* Mode kernel: no path of ours, but an ipip device in FOU */
+	char device[IFNAMSIZ]; /* flannel0, or what the caller knows to be free */
+};
+
 struct backend_ops;
 
 struct backend {
 	const struct backend_ops *ops;
 	bool enabled[IP_FAMILY_COUNT];
+	struct ip_net network[IP_FAMILY_COUNT]; /* of all hosts' subnets */
 	struct uplink uplink;
 	uint8_t device[IP_FAMILY_COUNT]; /* reconciler slots of its devices, by family */
 	bool peer_filter;                /* plans filter entries, too */
 	union {
 		struct backend_vxlan vxlan;
+		struct backend_udp udp;
 	};
 };
 
 struct backend_ops {
 	const char *type; /* BackendType, lower case */
+	/* Of its devices, in rtnetlink's words; NULL-terminated. NULL: it has none. */
+	const char *const *kinds;
 
 	/* Reads the Backend object (NULL: none) into the zeroed options of @backend,
 	 * whose enabled families and uplink are set. -EINVAL with an error naming the
@@ -61,6 +74,9 @@ struct backend_ops {
 	int (*configure)(struct backend *backend, const json_t *options, struct err *err);
 	/* Options that exist, for warning about others; NULL-terminated, lower case. */
 	const char *const *options;
+	/* Whether two backends of this kind, of the same uplink and devices, have the same
+	 * options. NULL: there are none. */
+	bool (*equal)(const struct backend *a, const struct backend *b);
 	/* MTU for pods: largest inner packet. */
 	unsigned (*mtu)(const struct backend *backend);
 
@@ -71,7 +87,8 @@ struct backend_ops {
 	char *(*publish)(const struct backend *backend, enum ip_family family);
 	/* Whether the peer's record is of this backend (type and, for instance, VNI). */
 	bool (*accepts)(const struct backend *backend, const struct lease *peer);
-	/* What the own lease means: the devices' addresses. NULL: nothing. */
+	/* What the own lease means: the devices' addresses, and what else they need once.
+	 * NULL: nothing. */
 	void (*plan_own)(const struct backend *backend, const struct lease *own, struct plan *plan);
 	/* What one family of an accepted peer means. -EINVAL when its record is unusable,
 	 * the error names the member; @plan is then as it was. NULL: nothing. */
@@ -81,11 +98,14 @@ struct backend_ops {
 
 extern const struct backend_ops backend_vxlan;
 extern const struct backend_ops backend_host_gw;
+extern const struct backend_ops backend_udp;
 extern const struct backend_ops backend_alloc;
 
 /* By BackendType; NULL: there is no such backend. */
 const struct backend_ops *backend_find(const char *type);
-/* "vxlan, host-gw, alloc": for error messages. */
+/* Whether some backend's devices are of this kind. */
+bool backend_has_kind(const char *kind);
+/* "vxlan, host-gw, udp, alloc": for error messages. */
 const char *backend_names(void);
 
 /* Makes the backend that @conf asks for. -EINVAL: the config or the uplink does not

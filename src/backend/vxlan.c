@@ -126,6 +126,16 @@ static bool vxlan_device(const struct backend *b, enum ip_family family, struct 
 	return true;
 }
 
+static bool vxlan_equal(const struct backend *a, const struct backend *b)
+{
+	const struct backend_vxlan *v = &a->vxlan, *w = &b->vxlan;
+
+	return v->vni == w->vni && v->port == w->port && v->gbp == w->gbp &&
+	       v->learning == w->learning && v->direct_routing == w->direct_routing &&
+	       v->outer_mtu == w->outer_mtu && mac_equal(&v->mac[IP_V4], &w->mac[IP_V4]) &&
+	       mac_equal(&v->mac[IP_V6], &w->mac[IP_V6]);
+}
+
 static char *vxlan_publish(const struct backend *b, enum ip_family family)
 {
 	char mac[MAC_STRLEN], text[80];
@@ -228,10 +238,14 @@ static int vxlan_plan_peer(const struct backend *b, enum ip_family family, const
 static const char *const vxlan_options[] = {"vni",      "port",          "mtu", "gbp",
 					    "learning", "directrouting", NULL};
 
+static const char *const vxlan_kinds[] = {"vxlan", NULL};
+
 const struct backend_ops backend_vxlan = {
 	.type = "vxlan",
+	.kinds = vxlan_kinds,
 	.options = vxlan_options,
 	.configure = vxlan_configure,
+	.equal = vxlan_equal,
 	.mtu = vxlan_mtu,
 	.device = vxlan_device,
 	.publish = vxlan_publish,

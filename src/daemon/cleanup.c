@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "daemon/node.h"
+#include "kernel/fou.h"
 #include "kernel/link.h"
 #include "kernel/route.h"
 #include "model/subnet_file.h"
@@ -20,6 +21,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_tunnel.h>
 #include <linux/rtnetlink.h>
 #include <stdio.h>
 #include <string.h>
@@ -190,6 +192,18 @@ static int find_all(struct cleanup *c, bool links, enum ip_family f, struct err 
 	return code == -ENOENT ? 0 : code; /* a host without any route of the family */
 }
 
+/* The port has no mark of its own; it is ours as the device is whose it was. */
+static void close_fou_port(struct cleanup *c, const struct link *link)
+{
+	char what[32];
+	struct err err;
+
+	if (strcmp(link->kind, "ipip") != 0 || link->ipip.encap != TUNNEL_ENCAP_FOU)
+		return;
+	(void)snprintf(what, sizeof(what), "FOU port %u", link->ipip.port);
+	note(c, fou_close(link->ipip.port, &err), what, &err);
+}
+
 static void delete_all(struct cleanup *c)
 {
 	char net[IP_NET_STRLEN], what[IP_NET_STRLEN + IFNAMSIZ + 16];
@@ -212,6 +226,7 @@ static void delete_all(struct cleanup *c)
 		     netlink_request(c->nl, link_put_delete(buf, c->link[i].ifindex), NULL, NULL,
 				     &err),
 		     what, &err);
+		close_fou_port(c, &c->link[i]);
 	}
 }
 

@@ -6,7 +6,6 @@
 #include "base/mem.h"
 #include "daemon/notify.h"
 #include "daemon/status_file.h"
-#include "io/server.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -41,6 +40,7 @@ static const char *const part_names[] = {
 	[HEALTH_PEERS] = "peers",           [HEALTH_KERNEL] = "kernel",
 	[HEALTH_FILTER] = "peer filter",    [HEALTH_FILE] = "subnet file",
 	[HEALTH_FORWARDING] = "forwarding", [HEALTH_RULES] = "rules",
+	[HEALTH_TUNNEL] = "udp tunnel",
 };
 _Static_assert(ARRAY_SIZE(part_names) == HEALTH_PART_COUNT, "a name for each part");
 
@@ -52,6 +52,7 @@ static const char *const waits_for[] = {
 	[HEALTH_LEASE] = "waiting for the interface",
 	[HEALTH_PEERS] = "waiting for the lease",
 	[HEALTH_KERNEL] = "waiting for the peers",
+	[HEALTH_TUNNEL] = "",
 	[HEALTH_FILTER] = "",
 	[HEALTH_FORWARDING] = "",
 	[HEALTH_RULES] = "waiting for the lease",
@@ -201,6 +202,7 @@ int health_new(struct loop *loop, const struct ip *ip, uint16_t port, struct hea
 		(void)snprintf(h->part[i].what, sizeof(h->part[i].what), "%s", waits_for[i]);
 	/* Good until they say otherwise. */
 	health_good(h, HEALTH_STORE);
+	health_good(h, HEALTH_TUNNEL);
 	health_good(h, HEALTH_FILTER);
 	health_good(h, HEALTH_FORWARDING);
 	if (port) {
@@ -224,6 +226,12 @@ void health_free(struct health *h)
 	loop_event_free(h->again);
 	status_file_free(h->file);
 	free(h);
+}
+
+void health_serve(struct health *h, const char *path, server_fn fn, void *userdata)
+{
+	if (h->server)
+		server_route(h->server, path, fn, userdata);
 }
 
 void health_keep_file(struct health *h, const char *subnet_path)

@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "io/loop.h"
+#include "io/server.h"
 #include "net/ip.h"
 
 #include <stdbool.h>
@@ -20,6 +21,7 @@ enum health_part {
 	HEALTH_LEASE,      /* own lease */
 	HEALTH_PEERS,      /* first complete list of peers */
 	HEALTH_KERNEL,     /* devices, routes, ... */
+	HEALTH_TUNNEL,     /* data path of backend udp */
 	HEALTH_FILTER,     /* peer filter */
 	HEALTH_FORWARDING, /* the host forwards packets */
 	HEALTH_RULES,      /* masquerade and forward rules */
@@ -34,6 +36,8 @@ int health_new(struct loop *loop, const struct ip *ip, uint16_t port, struct hea
 	       struct err *err);
 void health_free(struct health *health);
 
+/* GET @path is answered by @fn, too, if there is a server. */
+void health_serve(struct health *health, const char *path, server_fn fn, void *userdata);
 /* From now on the same line as systemd's is in the file `status` beside @subnet_path. */
 void health_keep_file(struct health *health, const char *subnet_path);
 

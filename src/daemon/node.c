@@ -110,9 +110,8 @@ static void install_backend(struct node *node, const struct backend *backend)
 	bool had = node->has_backend;
 	struct backend before = node->backend, older = node->previous;
 	bool had_older = node->has_previous;
-	bool keep = had && node->has_own &&
-		    (before.ops != backend->ops || before.vxlan.vni != backend->vxlan.vni) &&
-		    !share_a_device(&before, backend);
+	bool keep = had && node->has_own && !share_a_device(&before, backend) &&
+		    (before.ops != backend->ops || backend->ops->device);
 
 	node->backend = *backend;
 	node->has_backend = true;
@@ -128,6 +127,7 @@ static void install_backend(struct node *node, const struct backend *backend)
 	if (had_older)
 		node_plan_give_up(node, &older);
 	node_plan_all(node);
+	node_tunnel_check(node);
 }
 
 /* What is in the networks that were in force before goes, too. */
@@ -365,6 +365,7 @@ static void on_own(const struct lease *own, void *userdata)
 	health_good(node->health, HEALTH_LEASE);
 	node_plan_devices(node, NULL);
 	node_plan_all(node);
+	node_tunnel_check(node);
 	node_forwarding_check(node);
 	node_rules_want(node);
 	if (had)
@@ -460,6 +461,11 @@ static void on_filter_timer(void *userdata)
 	node_filter_check(userdata);
 }
 
+static void on_tunnel_changed(void *userdata)
+{
+	node_tunnel_set_peers(userdata);
+}
+
 static void on_failing(const char *why, void *userdata)
 {
 	struct node *node = userdata;
@@ -480,6 +486,7 @@ static void on_settled(void *userdata)
 	else
 		health_good(node->health, HEALTH_KERNEL);
 	node_plan_drop_previous(node);
+	node_tunnel_check(node);
 	node_file_write_when_ready(node);
 	/* Replacing a rule takes the kernel 10 ms; until then the former one is in force. */
 	node_filter_activate(node);
@@ -491,8 +498,9 @@ int node_new(struct loop *loop, const struct options *options, struct health *he
 	     node_fatal_fn fatal, void *userdata, struct node **ret_node, struct err *err)
 {
 	struct node *node = mem_alloc(1, sizeof(*node));
-	const struct reconciler_events kernel_events = {on_world_changed, on_filter_changed,
-							on_failing, on_settled, node};
+	const struct reconciler_events kernel_events = {on_world_changed,  on_filter_changed,
+							on_tunnel_changed, on_failing,
+							on_settled,        node};
 	const struct store_events store_events = {on_config,      on_own,       on_synced,
 						  on_store_state, on_public_ip, node};
 	char description[256];
@@ -516,6 +524,8 @@ int node_new(struct loop *loop, const struct options *options, struct health *he
 	node->filter_timer = loop_timer_new(loop, on_filter_timer, node);
 	node->rules_timer = loop_timer_new(loop, node_rules_want, node);
 	node->forwarding_timer = loop_timer_new(loop, node_forwarding_check, node);
+	node->tunnel.timer = loop_timer_new(loop, node_tunnel_check, node);
+	node_metrics_serve(node);
 	node->peers = peers_new(node_plan_peer, node);
 	peers_set_usable(node->peers, node_plan_is_usable);
 	code = node_open_store(node, &store_events, err);
@@ -548,6 +558,7 @@ void node_free(struct node *node)
 	if (node->store)
 		node->store->ops->free(node->store);
 	peers_free(node->peers);
+	node_tunnel_done(node);
 	reconciler_free(node->reconciler);
 	loop_event_free(node->uplink_timer);
 	loop_event_free(node->plan_timer);

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "daemon/uplink.h"
+#include "kernel/fou.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -206,22 +207,6 @@ static void keep_macs(const struct node *node, struct backend *backend, const st
 	}
 }
 
-static int name_devices(struct node *node, struct backend *backend, struct err *err)
-{
-	struct link link;
-	int slot;
-
-	IP_FOREACH_FAMILY (f) {
-		if (!backend->ops->device || !backend->ops->device(backend, f, &link))
-			continue;
-		slot = reconciler_device(node->reconciler, link.name);
-		if (slot < 0)
-			return err_sys(err, slot, "device %s", link.name);
-		backend->device[f] = (uint8_t)slot;
-	}
-	return 0;
-}
-
 /* By its alias a device of ours is known after a restart, whatever the config says by
  * then. */
 void node_device_alias(const struct ip_net *network, char alias[LINK_ALIAS_MAX])
@@ -237,6 +222,7 @@ static bool has_our_alias(const struct node *node, const struct link *link)
 
 	IP_FOREACH_FAMILY (f) {
 		const struct ip_net *networks[] = {&node->conf.range[f].network,
+						   &node->next_conf.range[f].network,
 						   &node->old_file.network[f]};
 
 		for (size_t i = 0; i < ARRAY_SIZE(networks); i++) {
@@ -246,6 +232,80 @@ static bool has_our_alias(const struct node *node, const struct link *link)
 		}
 	}
 	return false;
+}
+
+struct udp_names {
+	const struct node *node;
+	uint64_t taken;      /* flannel0 to flannel63, by bit */
+	char ours[IFNAMSIZ]; /* "": none yet */
+};
+
+static bool is_udp_kind(const char *kind)
+{
+	const char *const *known = backend_udp.kinds;
+
+	while (*known && strcmp(*known, kind) != 0)
+		known++;
+	return *known;
+}
+
+static void collect_udp_name(const struct nlmsghdr *msg, void *userdata)
+{
+	struct udp_names *names = userdata;
+	static const char prefix[] = "flannel";
+	unsigned long number;
+	struct link link;
+	char *end;
+
+	if (link_parse(msg, &link))
+		return;
+	if (is_udp_kind(link.kind) && has_our_alias(names->node, &link))
+		memcpy(names->ours, link.name, sizeof(names->ours));
+	if (strncmp(link.name, prefix, strlen(prefix)) != 0)
+		return;
+	number = strtoul(link.name + strlen(prefix), &end, 10);
+	if (end > link.name + strlen(prefix) && !*end && number < 64)
+		names->taken |= UINT64_C(1) << number;
+}
+
+/* The device that we have; or else the one that an earlier run left; or else, as the
+ * original takes it, the first number that is free. */
+static void choose_udp_name(const struct node *node, struct backend *backend)
+{
+	struct udp_names names = {.node = node};
+	char buf[NETLINK_MESSAGE_MAX] = {0};
+	unsigned number = 0;
+
+	if (node->has_own && node->has_backend && node->backend.ops == backend->ops) {
+		memcpy(backend->udp.device, node->backend.udp.device, IFNAMSIZ);
+		return;
+	}
+	(void)netlink_dump(reconciler_netlink(node->reconciler), link_put_dump(buf),
+			   collect_udp_name, &names, NULL);
+	while (number < 63 && names.taken & UINT64_C(1) << number)
+		number++;
+	if (*names.ours)
+		memcpy(backend->udp.device, names.ours, IFNAMSIZ);
+	else
+		(void)snprintf(backend->udp.device, IFNAMSIZ, "flannel%u", number);
+}
+
+static int name_devices(struct node *node, struct backend *backend, struct err *err)
+{
+	struct link link;
+	int slot;
+
+	if (backend->ops == &backend_udp)
+		choose_udp_name(node, backend);
+	IP_FOREACH_FAMILY (f) {
+		if (!backend->ops->device || !backend->ops->device(backend, f, &link))
+			continue;
+		slot = reconciler_device(node->reconciler, link.name);
+		if (slot < 0)
+			return err_sys(err, slot, "device %s", link.name);
+		backend->device[f] = (uint8_t)slot;
+	}
+	return 0;
 }
 
 struct left_devices {
@@ -259,7 +319,7 @@ static void collect_left(const struct nlmsghdr *msg, void *userdata)
 	struct left_devices *left = userdata;
 	struct link link;
 
-	if (left->n < DEVICE_MAX && !link_parse(msg, &link) && !strcmp(link.kind, "vxlan") &&
+	if (left->n < DEVICE_MAX && !link_parse(msg, &link) && backend_has_kind(link.kind) &&
 	    has_our_alias(left->node, &link))
 		left->link[left->n++] = link;
 }
@@ -276,16 +336,44 @@ void node_sweep_devices(struct node *node)
 			node_filter_sweep(&left.link[i]);
 }
 
-static int probe_vxlan(struct node *node, struct err *err)
+/* Any of its devices: all are of one kind. */
+static bool find_device(const struct backend *backend, struct link *ret_link)
+{
+	IP_FOREACH_FAMILY (f)
+		if (backend->ops->device && backend->ops->device(backend, f, ret_link))
+			return true;
+	return false;
+}
+
+/* Whether the kernel has the backend's kind of devices, or can have it. A module tun is
+ * loaded by the opening of /dev/net/tun, not by netlink. */
+static int probe_kind(struct node *node, const struct backend *backend, struct err *err)
 {
 	char buf[NETLINK_MESSAGE_MAX] = {0};
-	int code = netlink_request(reconciler_netlink(node->reconciler),
-				   link_put_probe(buf, "vxlan"), NULL, NULL, NULL);
+	const char *type = backend->ops->type, *kind;
+	struct link link;
+	int code;
 
-	if (code != -EOPNOTSUPP)
+	if (!find_device(backend, &link) || !strcmp(link.kind, "tun"))
 		return 0;
-	return err_set(err, code,
-		       "Backend vxlan: this kernel has no vxlan devices (kernel module vxlan)");
+	kind = link.kind;
+	code = netlink_request(reconciler_netlink(node->reconciler), link_put_probe(buf, kind),
+			       NULL, NULL, NULL);
+	if (code == -EOPNOTSUPP && !strcmp(kind, "ipip"))
+		return err_set(err, code,
+			       "Backend %s: this kernel has no ipip devices, which Mode "
+			       "\"kernel\" needs (kernel modules ipip and fou)",
+			       type);
+	if (code == -EOPNOTSUPP)
+		return err_set(err, code,
+			       "Backend %s: this kernel has no %s devices (kernel module %s)", type,
+			       kind, kind);
+	if (!strcmp(kind, "ipip") && fou_probe(NULL) == -EOPNOTSUPP)
+		return err_set(err, -EOPNOTSUPP,
+			       "Backend %s: this kernel has no FOU, which Mode \"kernel\" needs "
+			       "(kernel module fou)",
+			       type);
+	return 0;
 }
 
 struct lease node_make_attrs(const struct backend *backend)
@@ -314,7 +402,7 @@ int node_make_backend(struct node *node, const struct netconf *conf, struct back
 	if (code)
 		return err_wrap(err, code, "%s", node->config_place);
 	backend.peer_filter = node->options->peer_filter;
-	code = backend.ops->device ? probe_vxlan(node, err) : 0;
+	code = probe_kind(node, &backend, err);
 	if (!code)
 		code = name_devices(node, &backend, err);
 	if (code)

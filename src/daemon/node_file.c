@@ -46,7 +46,8 @@ static void tell_up(struct node *node)
 /* All that pods need is there, or has been tried. */
 static bool is_ready(const struct node *node)
 {
-	return node->synced && node->rules_tried && reconciler_is_settled(node->reconciler);
+	return node->synced && node->rules_tried && node_tunnel_is_ready(node) &&
+	       reconciler_is_settled(node->reconciler);
 }
 
 void node_file_write(void *userdata)

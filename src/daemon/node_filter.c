@@ -28,9 +28,10 @@ static void no_filter(struct node *node, const struct err *err)
 {
 	char text[ERR_TEXT_MAX];
 
-	(void)snprintf(text, sizeof(text),
-		       "%.300s; packets from anyone who can send to the VXLAN port are accepted",
-		       err->text);
+	(void)snprintf(
+		text, sizeof(text),
+		"%.300s; packets from anyone who can send to the tunnel's UDP port are accepted",
+		err->text);
 	if (!node->filter_failed)
 		log_warning("Peer filter: %s; trying again every %d s", text, RETRY_MS / 1000);
 	node->filter_failed = true;
@@ -53,16 +54,32 @@ static void install_set(struct node *node, struct node_filter *f)
 		no_filter(node, &err);
 }
 
+/* The filter of a device. False: it is to have none, a data path of ours looks for itself. */
+static bool filter_of(const struct link *link, struct peer_filter *ret_filter)
+{
+	const struct link_vxlan *vxlan = &link->vxlan;
+	const struct link_ipip *ipip = &link->ipip;
+
+	if (!strcmp(link->kind, "vxlan"))
+		*ret_filter = peer_filter_for(link->name, (enum ip_family)vxlan->local.family,
+					      vxlan->port, vxlan->vni);
+	else
+		*ret_filter = peer_filter_for(link->name, IP_V4, ipip->port, 0);
+	return strcmp(link->kind, "tun") != 0;
+}
+
 void node_filter_want(struct node *node, uint8_t device, const struct link *link)
 {
-	struct peer_filter wanted =
-		peer_filter_for(link->name, (enum ip_family)link->vxlan.local.family,
-				link->vxlan.port, link->vxlan.vni);
 	struct node_filter *f = find(node, device);
+	struct peer_filter wanted;
 	struct err err;
 
-	if (!node->options->peer_filter) {
-		(void)peer_filter_remove(&wanted, &err); /* of a run that had it on */
+	if (!filter_of(link, &wanted) || !node->options->peer_filter) {
+		/* Of the kind before, or of a run that had it. */
+		if (f)
+			node_filter_unwant(node, device);
+		else
+			(void)peer_filter_remove(&wanted, &err);
 		return;
 	}
 	if (!f)
@@ -100,7 +117,11 @@ static void install_rule(struct node *node, struct node_filter *f)
 		no_filter(node, &err);
 		return;
 	}
-	if (!f->repaired || node->filter_failed)
+	if ((!f->repaired || node->filter_failed) && !f->filter.vni)
+		log_info("Accepting packets to UDP port %u from known peers only (nftables table "
+			 "%s)",
+			 f->filter.port, f->filter.set.table);
+	else if (!f->repaired || node->filter_failed)
 		log_info("Accepting VXLAN packets of VNI %u from known peers only (nftables table "
 			 "%s)",
 			 f->filter.vni, f->filter.set.table);
@@ -142,11 +163,10 @@ void node_filter_check(struct node *node)
 
 void node_filter_sweep(const struct link *link)
 {
-	struct peer_filter filter =
-		peer_filter_for(link->name, (enum ip_family)link->vxlan.local.family,
-				link->vxlan.port, link->vxlan.vni);
+	struct peer_filter filter;
 
-	(void)peer_filter_remove(&filter, NULL);
+	if (filter_of(link, &filter))
+		(void)peer_filter_remove(&filter, NULL);
 }
 
 void node_filter_done(struct node *node)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* node_internal.h - the node's insides, shared by node.c (config, lease, life), node_backend.c
- * (uplink, backend), node_plan.c (what is wanted), node_filter.c, node_rules.c and node_file.c
+ * (uplink, backend), node_plan.c (what is wanted), node_filter.c, node_rules.c, node_tunnel.c,
+ * node_metrics.c and node_file.c
  */
 #pragma once
 
@@ -22,6 +23,19 @@ struct node_filter {
 	bool has_set;
 	bool repaired; /* what was there before comes back: no news */
 	char *listing; /* the table as nft lists it with the rule; NULL: no rule yet */
+};
+
+/* The data path of backend udp. */
+struct node_tunnel {
+	struct udp_path *path;             /* NULL: it does not run */
+	struct udp_path_settings settings; /* that it runs with, or that were tried last */
+	int ifindex;                       /* the same of its device */
+	bool lost;                         /* it has said so: to be stopped */
+	unsigned failures;                 /* in a row */
+	int64_t started_ms, retry_ms;      /* since when it runs; not before, 0: at once */
+	char problem[ERR_TEXT_MAX];        /* why it does not run; "": it does, or need not */
+	struct event *timer;
+	struct udp_counters before; /* of paths that were stopped */
 };
 
 struct node {
@@ -62,6 +76,7 @@ struct node {
 	char unusable[ERR_TEXT_MAX]; /* the last record of a known peer that was refused */
 	bool synced;                 /* the peer table is complete */
 
+	struct node_tunnel tunnel;
 	struct node_filter filter[2 * IP_FAMILY_COUNT];
 	bool filter_failed; /* and it was said */
 
@@ -157,3 +172,19 @@ void node_filter_check(struct node *node);
 /* Removes the filter of a device that an earlier run left. */
 void node_filter_sweep(const struct link *link);
 void node_filter_done(struct node *node);
+
+/* node_tunnel.c */
+/* Sees to it that the data path runs where the backend in force (or the one before) is udp,
+ * and only there. Cheap when all is well. Also a timer callback: @userdata is a struct node. */
+void node_tunnel_check(void *userdata);
+/* Hands the peers to the data path, if it runs. */
+void node_tunnel_set_peers(struct node *node);
+/* It runs, or need not. */
+bool node_tunnel_is_ready(const struct node *node);
+/* Whether there is to be one, and what all of this run have counted. */
+bool node_tunnel_get_counters(const struct node *node, struct udp_counters *ret_counters);
+void node_tunnel_done(struct node *node);
+
+/* node_metrics.c */
+/* GET /metrics from now on, where the health server runs. */
+void node_metrics_serve(struct node *node);

@@ -201,7 +201,7 @@ bool node_plan_is_usable(const char *key, const struct lease *lease, void *userd
 	struct err err;
 
 	/* Half a record of a host that has joined: the other half is about to follow. */
-	if (!*lease->backend_type && before && *before->backend_type &&
+	if (!*lease->backend_type && before && *before->backend_type && backend != &node->backend &&
 	    lease_same_public_ip(lease, before))
 		return false;
 	/* One good family is enough: they are independent. */
@@ -238,8 +238,10 @@ void node_plan_peer(const char *key, const struct lease *before, const struct le
 	reconciler_kick(node->reconciler);
 }
 
-static int tx_checksum_of(const struct options *options)
+static int tx_checksum_of(const struct options *options, const struct link *link)
 {
+	if (!strcmp(link->kind, "tun"))
+		return -1;
 	switch (options->tx_checksum) {
 	case TX_CHECKSUM_ON:
 		return 1;
@@ -280,7 +282,7 @@ void node_plan_devices(struct node *node, const struct backend *before)
 			continue;
 		node_device_alias(&node->conf.range[f].network, link.alias);
 		reconciler_want_link(node->reconciler, node->backend.device[f], &link,
-				     tx_checksum_of(node->options));
+				     tx_checksum_of(node->options, &link));
 		node_filter_want(node, node->backend.device[f], &link);
 	}
 	if (before)
@@ -293,6 +295,9 @@ static void count_previous(const char *key, const struct lease *peer, void *user
 	size_t *n = ((void **)userdata)[1];
 
 	(void)key;
+	/* Accepted by udp, but also what reserves a subnet for a host that is yet to join. */
+	if (!*peer->backend_type && !peer->expires_s)
+		return;
 	*n += backend_for(node, peer) == &node->previous;
 }
 
@@ -307,6 +312,7 @@ void node_plan_drop_previous(struct node *node)
 		return;
 	log_info("No peer uses backend %s any more", node->previous.ops->type);
 	node->has_previous = false;
+	node_tunnel_check(node); /* stops before its device goes */
 	node_plan_give_up(node, &node->previous);
 	node_plan_all(node);
 }

@@ -4,9 +4,14 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "kernel/fou.h"
+#include "kernel/tun.h"
 
 #include <errno.h>
+#include <linux/if_tunnel.h>
 #include <stdio.h>
+
+#define FOU_LOOK_MS 1000
 
 uint8_t device_by_ifindex(const struct reconciler *r, int ifindex)
 {
@@ -90,7 +95,7 @@ void device_on_link(struct reconciler *r, const struct link *link, bool is_gone)
 		if (same_index && !link->up)
 			r->need_dump = true;
 		/* Perhaps it was what stood in the way of ours. */
-		if (is_gone && d->failures && !same_index && !strcmp(link->kind, "vxlan"))
+		if (is_gone && d->failures && !same_index && !strcmp(link->kind, d->want.kind))
 			d->retry_ms = 0;
 	}
 }
@@ -164,11 +169,20 @@ void device_refresh_all(struct reconciler *r)
 			device_refresh(r, slot);
 }
 
-static int change(struct reconciler *r, const struct device *d, bool vxlan, struct err *err)
+static int change(struct reconciler *r, const struct device *d, struct err *err)
 {
 	char buf[NETLINK_MESSAGE_MAX] = {0};
-	struct nlmsghdr *msg = vxlan ? link_put_change_vxlan(buf, d->seen.ifindex, &d->want)
-				     : link_put_change(buf, &d->seen, &d->want);
+
+	return netlink_request(r->nl, link_put_change(buf, &d->seen, &d->want), NULL, NULL, err);
+}
+
+/* What its kind has, on the living device. */
+static int change_kind(struct reconciler *r, const struct device *d, struct err *err)
+{
+	char buf[NETLINK_MESSAGE_MAX] = {0};
+	struct nlmsghdr *msg = strcmp(d->want.kind, "ipip")
+				       ? link_put_change_vxlan(buf, d->seen.ifindex, &d->want)
+				       : link_put_change_ipip(buf, d->seen.ifindex, &d->want);
 
 	return netlink_request(r->nl, msg, NULL, NULL, err);
 }
@@ -205,9 +219,8 @@ static int explain_busy(struct reconciler *r, const struct device *d, int code, 
 			   : code;
 }
 
-static int create(struct reconciler *r, uint8_t slot, struct err *err)
+static int create_vxlan(struct reconciler *r, const struct device *d, struct err *err)
 {
-	struct device *d = &r->device[slot];
 	char buf[NETLINK_MESSAGE_MAX] = {0}, mac[MAC_STRLEN], local[IP_STRLEN];
 	int code = netlink_request(r->nl, link_put_create_vxlan(buf, &d->want), NULL, NULL, err);
 
@@ -220,10 +233,47 @@ static int create(struct reconciler *r, uint8_t slot, struct err *err)
 			 d->name, d->want.vxlan.vni, d->want.vxlan.port,
 			 ip_format(&d->want.vxlan.local, local), r->names[DEVICE_UPLINK],
 			 d->want.mtu, mac_format(&d->want.mac, mac));
-	/* The kernel takes no alias with the creation: rtnl_create_link(). */
+	return code;
+}
+
+static int create_tun(struct reconciler *r, const struct device *d, struct err *err)
+{
+	int code = tun_create(d->name, err);
+
+	if (!code && reconciler_may_log(r))
+		log_info("Created device %s: tun, MTU %u", d->name, d->want.mtu);
+	return code;
+}
+
+static int create_ipip(struct reconciler *r, const struct device *d, struct err *err)
+{
+	char buf[NETLINK_MESSAGE_MAX] = {0}, local[IP_STRLEN];
+	int code = netlink_request(r->nl, link_put_create_ipip(buf, &d->want), NULL, NULL, err);
+
+	if (code == -EOPNOTSUPP)
+		return err_set(err, code, "this kernel has no ipip devices (modprobe ipip)");
+	if (!code && reconciler_may_log(r))
+		log_info("Created device %s: ipip in UDP port %u, local %s, MTU %u", d->name,
+			 d->want.ipip.port, ip_format(&d->want.ipip.local, local), d->want.mtu);
+	return code;
+}
+
+static int create(struct reconciler *r, uint8_t slot, struct err *err)
+{
+	struct device *d = &r->device[slot];
+	int code;
+
+	if (!strcmp(d->want.kind, "tun"))
+		code = create_tun(r, d, err);
+	else if (!strcmp(d->want.kind, "ipip"))
+		code = create_ipip(r, d, err);
+	else
+		code = create_vxlan(r, d, err);
+	/* The kernel takes no alias with the creation (rtnl_create_link()), and a tun device
+	 * nothing but its name. */
 	device_refresh(r, slot);
 	if (!code && d->has_seen)
-		code = change(r, d, false, err);
+		code = change(r, d, err);
 	return code;
 }
 
@@ -231,7 +281,8 @@ static int recreate(struct reconciler *r, uint8_t slot, const char *why, struct 
 {
 	struct device *d = &r->device[slot];
 
-	if (strcmp(d->seen.kind, d->want.kind))
+	/* By its alias one of an earlier run, or config, is known, whatever its kind. */
+	if (strcmp(d->seen.kind, d->want.kind) && strcmp(d->seen.alias, d->want.alias))
 		log_warning("Device %s is somebody else's (%s): replacing it", d->name, why);
 	else
 		log_info("Device %s has %s: re-creating it", d->name, why);
@@ -240,16 +291,69 @@ static int recreate(struct reconciler *r, uint8_t slot, const char *why, struct 
 	return create(r, slot, err);
 }
 
-static int set_tx_checksum(struct device *d, struct err *err)
+/* The UDP port that goes with a device; 0: none. */
+static uint16_t fou_port_of(const struct link *link)
 {
+	bool has = !strcmp(link->kind, "ipip") && link->ipip.encap == TUNNEL_ENCAP_FOU;
+
+	return has ? link->ipip.port : 0;
+}
+
+static void leave_fou_port(struct device *d)
+{
+	struct err err;
+
+	if (d->fou_port && fou_close(d->fou_port, &err))
+		log_warning("%s; leaving it", err.text);
+	else if (d->fou_port)
+		log_info("FOU port %u is closed: no longer wanted", d->fou_port);
+	d->fou_port = 0;
+}
+
+/* Sees to the port that the device needs, and only to that one. */
+static int keep_fou_port(struct reconciler *r, struct device *d, struct err *err)
+{
+	uint16_t port = fou_port_of(&d->want);
+	bool made;
+	int code;
+
+	/* An earlier run's. */
+	if (!d->fou_port && d->has_seen && !strcmp(d->seen.alias, d->want.alias))
+		d->fou_port = fou_port_of(&d->seen);
+	if (d->fou_port != port)
+		leave_fou_port(d);
+	if (!port)
+		return 0;
+	code = fou_open(port, &made, err);
+	if (code)
+		return code;
+	if (made && d->fou_port)
+		note_device_drift(r, d, "somebody closed its FOU port");
+	if (made && reconciler_may_log(r))
+		log_info("Opened FOU port %u: the kernel takes IPv4 packets from it", port);
+	d->fou_port = port;
+	d->fou_look_ms = loop_now_ms() + FOU_LOOK_MS;
+	return 0;
+}
+
+/* A veth takes a packet in FOU for finished once its UDP checksum is, and leaves the inner one
+ * to nobody: to a peer whose data path is in user space it would never be right. */
+static bool leaves_inner_checksum(const struct reconciler *r, const struct device *d)
+{
+	return fou_port_of(&d->want) && !strcmp(r->device[DEVICE_UPLINK].seen.kind, "veth");
+}
+
+static int set_tx_checksum(const struct reconciler *r, const struct device *d, struct err *err)
+{
+	int want = d->tx_checksum < 0 && leaves_inner_checksum(r, d) ? 0 : d->tx_checksum;
 	bool on;
 	int code;
 
-	if (d->tx_checksum < 0)
+	if (want < 0)
 		return 0;
 	code = link_get_tx_checksum(d->name, &on);
-	if (!code && on != (d->tx_checksum == 1))
-		code = link_set_tx_checksum(d->name, d->tx_checksum == 1);
+	if (!code && on != want)
+		code = link_set_tx_checksum(d->name, want);
 	return code ? err_sys(err, code, "transmit checksum offload") : 0;
 }
 
@@ -259,8 +363,10 @@ static int converge(struct reconciler *r, uint8_t slot, bool *acted, struct err 
 	struct device *d = &r->device[slot];
 	char why[256];
 	enum diff_link diff = diff_link(&d->want, d->has_seen ? &d->seen : NULL, why, sizeof(why));
-	int code = 0;
+	int code = keep_fou_port(r, d, err);
 
+	if (code)
+		return code;
 	if (diff != LINK_SAME && d->has_seen)
 		note_device_drift(r, d, why);
 	switch (diff) {
@@ -270,21 +376,21 @@ static int converge(struct reconciler *r, uint8_t slot, bool *acted, struct err 
 		code = create(r, slot, err);
 		break;
 	case LINK_CHANGE:
-		code = change(r, d, false, err);
+		code = change(r, d, err);
 		break;
-	case LINK_REVXLAN:
-		code = change(r, d, true, err);
-		if (code) /* an older kernel */
+	case LINK_REKIND:
+		code = change_kind(r, d, err);
+		if (code) /* an older kernel, or nothing that it lets be changed */
 			code = recreate(r, slot, why, err);
 		else
-			code = change(r, d, false, err);
+			code = change(r, d, err);
 		break;
 	case LINK_RECREATE:
 		code = recreate(r, slot, why, err);
 		break;
 	}
 	if (!code)
-		code = set_tx_checksum(d, err);
+		code = set_tx_checksum(r, d, err);
 	if (diff != LINK_SAME) {
 		*acted = true;
 		device_refresh(r, slot);
@@ -311,6 +417,12 @@ static void device_failed(struct reconciler *r, struct device *d, bool raced, co
 	r->events.failing(r->failure, r->events.userdata);
 }
 
+static void lower(int64_t *next_ms, int64_t ms)
+{
+	if (!*next_ms || ms < *next_ms)
+		*next_ms = ms;
+}
+
 bool device_pass(struct reconciler *r, int64_t *next_retry_ms)
 {
 	bool acted = false;
@@ -322,6 +434,11 @@ bool device_pass(struct reconciler *r, int64_t *next_retry_ms)
 		struct device *d = &r->device[slot];
 
 		/* Without an uplink nothing can be built; its return wakes us. */
+		/* Its device, too: the kernel says nothing of a change that it half refused. */
+		if (d->fou_port && d->checked && d->fou_look_ms <= now)
+			device_refresh(r, slot);
+		if (d->fou_port && d->checked)
+			lower(next_retry_ms, d->fou_look_ms);
 		if (!d->wanted || d->checked || !uplink->has_seen)
 			continue;
 		d->want.vxlan.lower_ifindex = uplink->seen.ifindex;
@@ -331,14 +448,16 @@ bool device_pass(struct reconciler *r, int64_t *next_retry_ms)
 			if (code) {
 				device_failed(r, d, code == -ENODEV || code == -EEXIST, &err);
 			} else {
-				d->checked = d->confirmed = true;
+				/* It may have gone meanwhile: then we come again. */
+				d->checked = d->confirmed = d->has_seen;
 				d->failures = 0;
 				d->retry_ms = 0;
+				if (d->fou_port)
+					lower(next_retry_ms, d->fou_look_ms);
 				continue;
 			}
 		}
-		if (!*next_retry_ms || d->retry_ms < *next_retry_ms)
-			*next_retry_ms = d->retry_ms;
+		lower(next_retry_ms, d->retry_ms);
 	}
 	return acted;
 }
@@ -355,6 +474,9 @@ void device_remove_pass(struct reconciler *r)
 			delete_by_ifindex(r, d->seen.ifindex);
 		}
 		gone(r, slot, false);
+		if (!d->fou_port)
+			d->fou_port = fou_port_of(&d->want);
+		leave_fou_port(d);
 		*d = (struct device){0};
 		*r->names[slot] = '\0';
 	}

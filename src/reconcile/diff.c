@@ -68,15 +68,57 @@ static enum diff_link diff_vxlan(const struct link *want, const struct link *see
 	if (!ip_equal(&s->local, &w->local)) {
 		(void)snprintf(text, sizeof(text), "local address %s, not %s",
 			       ip_format(&s->local, a), ip_format(&w->local, b));
-		r = differs(r, s->local.family == w->local.family ? LINK_REVXLAN : LINK_RECREATE,
+		r = differs(r, s->local.family == w->local.family ? LINK_REKIND : LINK_RECREATE,
 			    why, size, text);
 	}
 	if (s->lower_ifindex != w->lower_ifindex)
-		r = differs(r, LINK_REVXLAN, why, size, "another uplink");
+		r = differs(r, LINK_REKIND, why, size, "another uplink");
 	if (s->learning != w->learning)
-		r = differs(r, LINK_REVXLAN, why, size,
+		r = differs(r, LINK_REKIND, why, size,
 			    s->learning ? "learning on" : "learning off");
 	return r;
+}
+
+static enum diff_link diff_ipip(const struct link *want, const struct link *seen, char *why,
+				size_t size)
+{
+	const struct link_ipip *w = &want->ipip, *s = &seen->ipip;
+	enum diff_link r = LINK_SAME;
+	char text[96], a[IP_STRLEN], b[IP_STRLEN];
+
+	if (!ip_equal(&s->local, &w->local)) {
+		(void)snprintf(text, sizeof(text), "local address %s, not %s",
+			       ip_format(&s->local, a), ip_format(&w->local, b));
+		r = differs(r, LINK_REKIND, why, size, text);
+	}
+	if (!ip_equal(&s->remote, &w->remote))
+		r = differs(r, LINK_REKIND, why, size, "a remote address");
+	if (s->lower_ifindex != w->lower_ifindex)
+		r = differs(r, LINK_REKIND, why, size, "another uplink");
+	if (s->ttl != w->ttl) {
+		(void)snprintf(text, sizeof(text), "TTL %u, not %u", s->ttl, w->ttl);
+		r = differs(r, LINK_REKIND, why, size, text);
+	}
+	if (s->no_pmtu != w->no_pmtu)
+		r = differs(r, LINK_REKIND, why, size, "path MTU discovery");
+	if (s->encap != w->encap || s->encap_flags != w->encap_flags)
+		r = differs(r, LINK_REKIND, why, size, "another encapsulation");
+	if (s->port != w->port || s->source_port != w->source_port) {
+		(void)snprintf(text, sizeof(text), "ports %u and %u, not %u and %u", s->source_port,
+			       s->port, w->source_port, w->port);
+		r = differs(r, LINK_REKIND, why, size, text);
+	}
+	return r;
+}
+
+static enum diff_link diff_kind(const struct link *want, const struct link *seen, char *why,
+				size_t size)
+{
+	if (!strcmp(want->kind, "vxlan"))
+		return diff_vxlan(want, seen, why, size);
+	if (!strcmp(want->kind, "ipip"))
+		return diff_ipip(want, seen, why, size);
+	return LINK_SAME;
 }
 
 enum diff_link diff_link(const struct link *want, const struct link *seen, char *why, size_t size)
@@ -92,9 +134,14 @@ enum diff_link diff_link(const struct link *want, const struct link *seen, char 
 			       *seen->kind ? seen->kind : "unknown", want->kind);
 		return differs(LINK_SAME, LINK_RECREATE, why, size, text);
 	}
-	r = diff_vxlan(want, seen, why, size);
+	r = diff_kind(want, seen, why, size);
 	if (seen->mtu != want->mtu) {
 		(void)snprintf(text, sizeof(text), "MTU %u, not %u", seen->mtu, want->mtu);
+		r = differs(r, LINK_CHANGE, why, size, text);
+	}
+	if (want->tx_queue_len && seen->tx_queue_len != want->tx_queue_len) {
+		(void)snprintf(text, sizeof(text), "queue of %u packets, not %u",
+			       seen->tx_queue_len, want->tx_queue_len);
 		r = differs(r, LINK_CHANGE, why, size, text);
 	}
 	if (!mac_equal(&seen->mac, &want->mac)) {

@@ -35,9 +35,10 @@ bool diff_route_is_ours(const struct diff_claims *claims, const struct entry *ro
 enum diff_link {
 	LINK_SAME,
 	LINK_CREATE,
-	LINK_CHANGE,   /* MTU, MAC, up, alias */
-	LINK_REVXLAN,  /* local address, lower device, learning: possible on a living device */
-	LINK_RECREATE, /* kind, VNI, port, GBP, address family of the underlay */
+	LINK_CHANGE,   /* MTU, queue, MAC, up, alias */
+	LINK_REKIND,   /* what its kind has and a living device can change: local address, lower
+			  device, learning of vxlan; everything of ipip */
+	LINK_RECREATE, /* kind; VNI, port, GBP, address family of the underlay of vxlan */
 };
 
 /* Compares every attribute; writes what differs in words ("MTU 1400, not 1450")

@@ -54,6 +54,15 @@ struct entry entry_filter(uint8_t device, const struct ip *peer)
 	return e;
 }
 
+struct entry entry_tunnel(uint8_t device, const struct ip_net *subnet, const struct ip *remote)
+{
+	struct entry e = entry_new(ENTRY_TUNNEL, device);
+
+	e.key.net = *subnet;
+	e.value.ip = *remote;
+	return e;
+}
+
 struct entry entry_route(uint8_t device, const struct ip_net *dst, const struct ip *gateway,
 			 bool onlink)
 {
@@ -131,6 +140,7 @@ const char *entry_kind_name(enum entry_kind kind, bool plural)
 		[ENTRY_FDB] = {"FDB entry", "FDB entries"},
 		[ENTRY_NEIGH] = {"neighbour", "neighbours"},
 		[ENTRY_FILTER] = {"peer filter entry", "peer filter entries"},
+		[ENTRY_TUNNEL] = {"tunnel peer", "tunnel peers"},
 		[ENTRY_ROUTE] = {"route", "routes"},
 	};
 	_Static_assert(ARRAY_SIZE(names) == ENTRY_KIND_COUNT, "a name for each kind");
@@ -176,6 +186,10 @@ const char *entry_format(const struct entry *e, const char names[DEVICE_MAX][IFN
 	case ENTRY_FILTER:
 		(void)snprintf(buf, ENTRY_STRLEN, "peer filter entry %s of %s",
 			       ip_format(&e->key.net.ip, b), device);
+		break;
+	case ENTRY_TUNNEL:
+		(void)snprintf(buf, ENTRY_STRLEN, "tunnel peer %s at %s dev %s",
+			       ip_net_format(&e->key.net, a), ip_format(&e->value.ip, b), device);
 		break;
 	case ENTRY_ROUTE:
 		format_route(e, names[e->value.device], buf, ENTRY_STRLEN);

@@ -23,6 +23,7 @@ enum entry_kind {
 	ENTRY_FDB,    /* VTEP MAC -> remote public IP */
 	ENTRY_NEIGH,  /* subnet base -> VTEP MAC */
 	ENTRY_FILTER, /* public IP in the peer set of a device */
+	ENTRY_TUNNEL, /* subnet -> public IP in a data path of ours: not in the kernel */
 	ENTRY_ROUTE,  /* subnet -> gateway, device */
 	ENTRY_KIND_COUNT,
 };
@@ -36,7 +37,8 @@ struct entry_key {
 	uint8_t kind;   /* enum entry_kind */
 	uint8_t device; /* slot; DEVICE_NONE for routes: they are known by destination */
 	union {
-		struct ip_net net; /* address, route destination; neighbour, filter: a host */
+		struct ip_net net; /* address, route destination, tunnel: a peer's subnet;
+				      neighbour, filter: a host */
 		struct mac mac;    /* FDB */
 	};
 	uint32_t metric; /* routes */
@@ -50,7 +52,7 @@ struct entry_value {
 	bool onlink;      /* routes */
 	bool foreign;     /* seen only: a shape that we never want (multipath, not permanent,
 			     another device), so it equals nothing */
-	struct ip ip;     /* routes: gateway; FDB: remote */
+	struct ip ip;     /* routes: gateway; FDB, tunnel: remote */
 	struct mac mac;   /* neighbours */
 };
 
@@ -64,6 +66,7 @@ struct entry entry_addr(uint8_t device, const struct ip_net *net);
 struct entry entry_neigh(uint8_t device, const struct ip *ip, const struct mac *mac);
 struct entry entry_fdb(uint8_t device, const struct mac *mac, const struct ip *remote);
 struct entry entry_filter(uint8_t device, const struct ip *peer);
+struct entry entry_tunnel(uint8_t device, const struct ip_net *subnet, const struct ip *remote);
 /* @gateway unset: directly attached. */
 struct entry entry_route(uint8_t device, const struct ip_net *dst, const struct ip *gateway,
 			 bool onlink);

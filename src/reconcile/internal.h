@@ -14,7 +14,9 @@ struct device {
 	bool confirmed; /* was as wanted: a difference now is drift */
 	bool checked;   /* nothing has changed since the last look */
 	struct link want;
-	int tx_checksum; /* 1 on, 0 off, -1 as it is */
+	int tx_checksum;     /* 1 on, 0 off, -1 as it is */
+	uint16_t fou_port;   /* that was opened for it; 0: none */
+	int64_t fou_look_ms; /* when to see whether it is still open: nothing tells */
 	bool has_seen;
 	bool stale; /* a notification says that `seen` may be out of date */
 	struct link seen;
@@ -91,6 +93,8 @@ int observe_dump(struct reconciler *r, struct err *err);
  * be more to send. */
 bool program_filter_batch(struct reconciler *r);
 bool program_batch(struct reconciler *r);
+/* Tells the owner when peers of a tunnel have changed. */
+void program_tunnels(struct reconciler *r);
 
 /* reconciler.c */
 /* Another's hand changed what was as wanted. */

@@ -77,6 +77,7 @@ static struct nlmsghdr *encode(const struct reconciler *r, const struct item *it
 	case ENTRY_FILTER:
 		return nft_put_element(buf, &r->device[item->key.device].filter, &item->key.net.ip,
 				       set);
+	case ENTRY_TUNNEL: /* see program_tunnels() */
 	case ENTRY_KIND_COUNT:
 		break;
 	}
@@ -325,15 +326,32 @@ bool program_filter_batch(struct reconciler *r)
 	return !all;
 }
 
+/* Nobody but the owner has these: what is wanted is there once it is told. */
+void program_tunnels(struct reconciler *r)
+{
+	struct item *item, *tmp;
+
+	if (!r->set.queue[ENTRY_TUNNEL])
+		return;
+	DL_FOREACH_SAFE (r->set.queue[ENTRY_TUNNEL], item, tmp)
+		set_applied(&r->set, item);
+	r->events.tunnel_changed(r->events.userdata);
+}
+
+static bool is_in_batch(int kind)
+{
+	return kind != ENTRY_FILTER && kind != ENTRY_TUNNEL;
+}
+
 bool program_batch(struct reconciler *r)
 {
 	bool all = true;
 
 	for (int kind = 0; kind < ENTRY_KIND_COUNT && all; kind++)
-		if (kind != ENTRY_FILTER)
+		if (is_in_batch(kind))
 			all = collect(r, (enum entry_kind)kind, DIFF_SET);
 	for (int kind = ENTRY_KIND_COUNT - 1; kind >= 0 && all; kind--)
-		if (kind != ENTRY_FILTER)
+		if (is_in_batch(kind))
 			all = collect(r, (enum entry_kind)kind, DIFF_DELETE);
 	if (!r->n_inflight)
 		return false;

@@ -184,6 +184,7 @@ static void run(void *userdata)
 		reconciler_note_drift(r);
 	if (!set_queues_empty(&r->set))
 		r->settled = false;
+	program_tunnels(r);
 	/* Whom we send to may answer: the filter opens first. */
 	r->raced = false;
 	more = program_filter_batch(r);
@@ -403,6 +404,16 @@ void reconciler_want(struct reconciler *r, const struct entry *entry)
 void reconciler_unwant(struct reconciler *r, const struct entry *entry)
 {
 	set_unwant(&r->set, &entry->key);
+}
+
+void reconciler_each_tunnel(const struct reconciler *r, int device, reconciler_tunnel_fn fn,
+			    void *userdata)
+{
+	const struct item *item;
+
+	for (item = r->set.items; item; item = item->hh.next)
+		if (item->key.kind == ENTRY_TUNNEL && item->key.device == device && item->refs)
+			fn(&item->key.net, &item->want.ip, userdata);
 }
 
 void reconciler_want_begin(struct reconciler *r)

@@ -26,6 +26,8 @@ struct reconciler_events {
 	void (*world_changed)(void *userdata);
 	/* Somebody touched the table of a device's peer set, or it has gone. */
 	void (*filter_changed)(void *userdata);
+	/* The ENTRY_TUNNEL entries are others now. Once for all that change together. */
+	void (*tunnel_changed)(void *userdata);
 	/* A device cannot be had as wanted, so that nothing that stands on it is there;
 	 * `settled` follows when it can. */
 	void (*failing)(const char *why, void *userdata);
@@ -70,6 +72,11 @@ bool reconciler_has_filter(const struct reconciler *r, int device);
 
 void reconciler_want(struct reconciler *r, const struct entry *entry);
 void reconciler_unwant(struct reconciler *r, const struct entry *entry);
+/* The peers of a tunnel device: its wanted ENTRY_TUNNEL entries, in no order. */
+typedef void (*reconciler_tunnel_fn)(const struct ip_net *subnet, const struct ip *remote,
+				     void *userdata);
+void reconciler_each_tunnel(const struct reconciler *r, int device, reconciler_tunnel_fn fn,
+			    void *userdata);
 /* Everything wanted is said anew between begin and end. */
 void reconciler_want_begin(struct reconciler *r);
 void reconciler_want_end(struct reconciler *r);

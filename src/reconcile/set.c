@@ -218,9 +218,10 @@ void set_unsee_device(struct set *set, uint8_t device, bool only_routes, bool dr
 	HASH_ITER (hh, set->items, item, tmp) {
 		bool route = item->key.kind == ENTRY_ROUTE && item->seen.device == device;
 
-		/* Elements of the peer set outlive the device. */
+		/* Elements of the peer set outlive the device, peers of a tunnel are not in
+		 * it. */
 		bool on_it = !only_routes && item->key.device == device &&
-			     item->key.kind != ENTRY_FILTER;
+			     item->key.kind != ENTRY_FILTER && item->key.kind != ENTRY_TUNNEL;
 
 		if (!item->has_seen || !(route || on_it))
 			continue;

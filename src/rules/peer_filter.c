@@ -3,7 +3,8 @@
  *
  * The rule sits in the input hook, where fragments have been put together, and
  * matches the VNI (24 bits, 12 bytes into the UDP header: RFC 7348 section 5), so
- * that networks of other VNIs on the same port are left alone.
+ * that networks of other VNIs on the same port are left alone. Backend udp in Mode
+ * kernel has nothing but its port.
  */
 #include "rules/peer_filter.h"
 
@@ -44,18 +45,21 @@ void peer_filter_render_set(const struct peer_filter *filter, char *buf, size_t 
 void peer_filter_render_rule(const struct peer_filter *filter, char *buf, size_t size)
 {
 	const char *family = nft_family(filter->set.family), *table = filter->set.table;
+	char vni[40] = "";
 	size_t n;
 
 	peer_filter_render_set(filter, buf, size);
 	n = strlen(buf);
+	if (filter->vni)
+		(void)snprintf(vni, sizeof(vni), "@th,96,24 %u ", filter->vni);
 	(void)snprintf(
 		buf + n, size - n,
 		"add chain %s %s input { type filter hook input priority raw; policy accept; }\n"
 		"flush chain %s %s input\n"
-		"add rule %s %s input udp dport %u @th,96,24 %u %s saddr != @%s counter drop "
-		"comment \"VXLAN from a host that is no peer\"\n",
-		family, table, family, table, family, table, filter->port, filter->vni, family,
-		filter->set.name);
+		"add rule %s %s input udp dport %u %s%s saddr != @%s counter drop "
+		"comment \"%s from a host that is no peer\"\n",
+		family, table, family, table, family, table, filter->port, vni, family,
+		filter->set.name, filter->vni ? "VXLAN" : "UDP");
 }
 
 void peer_filter_render_removal(const struct peer_filter *filter, char *buf, size_t size)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* peer_filter.h - encapsulated packets are accepted from known peers only
  *
- * Whoever can send UDP to a VXLAN port would otherwise put packets into pods. One
+ * Whoever can send UDP to the port of a tunnel would otherwise put packets into pods. One
  * table per device, of the outer family: a set of the peers' public IPs, which the
- * reconciler fills, and one rule that drops what comes for our VNI from elsewhere.
- * The set stands before the rule does, and is filled by then: no peer is cut off.
+ * reconciler fills, and one rule that drops what comes from elsewhere, of VXLAN only what is for
+ * our VNI. The set stands before the rule does, and is filled by then: no peer is cut off.
  */
 #pragma once
 
@@ -19,10 +19,10 @@
 struct peer_filter {
 	struct nft_set set;
 	uint16_t port; /* UDP */
-	uint32_t vni;
+	uint32_t vni;  /* 0: it is no VXLAN, all that comes to the port counts */
 };
 
-/* The filter of vxlan device @device. */
+/* The filter of tunnel device @device. */
 struct peer_filter peer_filter_for(const char *device, enum ip_family family, uint16_t port,
 				   uint32_t vni);
 

@@ -31,6 +31,11 @@ static void check_device(const struct backend *b, enum ip_family family)
 
 	if (!b->ops->device || !b->ops->device(b, family, &link))
 		return;
+	assert(backend_has_kind(link.kind));
+	if (b->ops == &backend_udp) {
+		assert(b->udp.port && b->udp.offload < UDP_OFFLOAD_COUNT && family == IP_V4);
+		return;
+	}
 	(void)snprintf(digits, sizeof(digits), ".%u", link.vxlan.vni);
 	assert(strstr(link.name, digits)); /* not cut */
 	assert(link.vxlan.port && link.mtu >= (family == IP_V6 ? 1280 : 576) && link.mtu <= 1450);
@@ -58,7 +63,7 @@ static void try(const struct netconf *conf)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const char *const types[] = {"vxlan", "host-gw", "alloc"};
+	static const char *const types[] = {"vxlan", "host-gw", "udp", "alloc"};
 	_cleanup_json_ json_t *options = NULL;
 
 	if (json_parse_object((const char *)data, size, "Backend", &options, NULL))

@@ -135,13 +135,13 @@ static void test_link(void **state)
 
 	seen = want;
 	seen.vxlan.local = messages_ip("192.0.2.9");
-	expect(&want, &seen, LINK_REVXLAN, "local address 192.0.2.9, not 192.0.2.1");
+	expect(&want, &seen, LINK_REKIND, "local address 192.0.2.9, not 192.0.2.1");
 	seen = want;
 	seen.vxlan.lower_ifindex = 8;
-	expect(&want, &seen, LINK_REVXLAN, "another uplink");
+	expect(&want, &seen, LINK_REKIND, "another uplink");
 	seen = want;
 	seen.vxlan.learning = true;
-	expect(&want, &seen, LINK_REVXLAN, "learning on");
+	expect(&want, &seen, LINK_REKIND, "learning on");
 
 	seen = want;
 	seen.vxlan.vni = 2;
@@ -171,6 +171,53 @@ static void test_link(void **state)
 	       "VNI 2, not 1, another uplink, MTU 1400, not 1450, down");
 }
 
+static void test_ipip(void **state)
+{
+	const struct link want = {
+		.kind = "ipip",
+		.up = true,
+		.mtu = 1472,
+		.ipip = {.local = messages_ip("192.0.2.1"),
+			 .ttl = 64,
+			 .encap = 1,
+			 .encap_flags = 1,
+			 .source_port = 8285,
+			 .port = 8285},
+	};
+	const struct {
+		struct link_ipip ipip;
+		const char *why;
+	} rows[] = {
+		{{want.ipip.local, {0}, 0, 64, false, 1, 1, 8285, 8285}, ""},
+		{{messages_ip("192.0.2.9"), {0}, 0, 64, false, 1, 1, 8285, 8285},
+		 "local address 192.0.2.9, not 192.0.2.1"},
+		{{want.ipip.local, want.ipip.local, 0, 64, false, 1, 1, 8285, 8285},
+		 "a remote address"},
+		{{want.ipip.local, {0}, 7, 64, false, 1, 1, 8285, 8285}, "another uplink"},
+		{{want.ipip.local, {0}, 0, 5, false, 1, 1, 8285, 8285}, "TTL 5, not 64"},
+		{{want.ipip.local, {0}, 0, 64, true, 1, 1, 8285, 8285}, "path MTU discovery"},
+		{{want.ipip.local, {0}, 0, 64, false, 2, 1, 8285, 8285}, "another encapsulation"},
+		{{want.ipip.local, {0}, 0, 64, false, 1, 0, 8285, 8285}, "another encapsulation"},
+		{{want.ipip.local, {0}, 0, 64, false, 1, 1, 8285, 4000},
+		 "ports 8285 and 4000, not 8285 and 8285"},
+		{{want.ipip.local, {0}, 0, 64, false, 1, 1, 0, 8285},
+		 "ports 0 and 8285, not 8285 and 8285"},
+	};
+	struct link seen = want;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		seen.ipip = rows[i].ipip;
+		expect(&want, &seen, i ? LINK_REKIND : LINK_SAME, rows[i].why);
+	}
+	seen.mtu = 1400;
+	seen.ipip.ttl = 5;
+	expect(&want, &seen, LINK_REKIND,
+	       "TTL 5, not 64, ports 0 and 8285, not 8285 and 8285, MTU 1400, not 1472");
+	memcpy(seen.kind, "tun", 4);
+	expect(&want, &seen, LINK_RECREATE, "kind tun, not ipip");
+}
+
 static void test_words_are_cut(void **state)
 {
 	struct link want = a_vxlan(), seen = {.kind = "vxlan"};
@@ -184,9 +231,8 @@ static void test_words_are_cut(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_item),
-		cmocka_unit_test(test_routes_that_are_ours),
-		cmocka_unit_test(test_link),
+		cmocka_unit_test(test_item),          cmocka_unit_test(test_routes_that_are_ours),
+		cmocka_unit_test(test_link),          cmocka_unit_test(test_ipip),
 		cmocka_unit_test(test_words_are_cut),
 	};
 

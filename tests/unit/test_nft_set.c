@@ -131,7 +131,8 @@ static void test_hostile(void **state)
 static void test_filter_text(void **state)
 {
 	struct peer_filter v4 = peer_filter_for("flannel.1", IP_V4, 8472, 1),
-			   v6 = peer_filter_for("flannel-v6.9999", IP_V6, 4789, 9999);
+			   v6 = peer_filter_for("flannel-v6.9999", IP_V6, 4789, 9999),
+			   udp = peer_filter_for("flannel0", IP_V4, 8285, 0);
 	char text[1024], little[16];
 
 	(void)state;
@@ -151,6 +152,10 @@ static void test_filter_text(void **state)
 		"add rule ip6 weft-flannel-v6.9999 input udp dport 4789 @th,96,24 9999 ip6 saddr "
 		"!= "
 		"@peers counter drop comment \"VXLAN from a host that is no peer\"\n");
+	peer_filter_render_rule(&udp, text, sizeof(text));
+	assert_non_null(strstr(text, "add rule ip weft-flannel0 input udp dport 8285 ip saddr != "
+				     "@peers counter drop comment \"UDP from a host that is no "
+				     "peer\"\n"));
 	peer_filter_render_removal(&v4, text, sizeof(text));
 	assert_string_equal(text, "add table ip weft-flannel.1\ndelete table ip weft-flannel.1\n");
 	peer_filter_render_rule(&v4, little, sizeof(little));

@@ -24,7 +24,7 @@ static struct loop *loop;
 static struct event *tick;
 static struct reconciler *r;
 static struct netlink *nl; /* another's hand */
-static size_t n_settled, n_filter_changed;
+static size_t n_settled, n_filter_changed, n_tunnel_changed;
 static int vxlan;
 static const struct mac mac = {{2, 0, 0, 0, 0, 1}}, peer_mac = {{2, 0, 0, 0, 0, 3}};
 
@@ -51,6 +51,12 @@ static void on_filter_changed(void *userdata)
 {
 	(void)userdata;
 	n_filter_changed++;
+}
+
+static void on_tunnel_changed(void *userdata)
+{
+	(void)userdata;
+	n_tunnel_changed++;
 }
 
 static void turn(void)
@@ -85,13 +91,14 @@ static int setup(void **state)
 	const struct reconciler_events events = {
 		.world_changed = nothing,
 		.filter_changed = on_filter_changed,
+		.tunnel_changed = on_tunnel_changed,
 		.settled = on_settled,
 		.failing = nothing_said,
 	};
 	struct err err;
 
 	(void)state;
-	n_settled = n_filter_changed = 0;
+	n_settled = n_filter_changed = n_tunnel_changed = 0;
 	if (unshare(CLONE_NEWNET))
 		return -1;
 	run("ip link set lo up && ip link add up0 type veth peer name up1 && ip link set up1 up && "
@@ -580,6 +587,183 @@ static void test_netlink_batch(void **state)
 	netlink_batch_free(batch);
 }
 
+/* ---- a tun device, and peers that are nobody's but ours ---- */
+
+#define TUN_ROUTES "ip route show dev flannel0"
+
+static int want_tun(void)
+{
+	const struct link link = {.name = "flannel0",
+				  .kind = "tun",
+				  .alias = "weft 10.5.0.0/16",
+				  .mtu = 1472,
+				  .tx_queue_len = 256,
+				  .up = true};
+	int tun = reconciler_device(r, link.name);
+	struct ip_net own = messages_net("10.5.1.0/32"), network = messages_net("10.5.0.0/16");
+	struct entry addr = entry_addr((uint8_t)tun, &own),
+		     route = entry_route((uint8_t)tun, &network, &(struct ip){0}, false);
+
+	reconciler_want_link(r, tun, &link, -1);
+	reconciler_want(r, &addr);
+	reconciler_want(r, &route);
+	reconciler_kick(r);
+	return tun;
+}
+
+static bool tun_is_there(void)
+{
+	return says("ip -d link show flannel0", "tun type tun pi off") &&
+	       says("ip -d link show flannel0", "persist on") &&
+	       says("ip link show flannel0", ",UP") && says("ip link show flannel0", "mtu 1472") &&
+	       says("ip link show flannel0", "qlen 256") &&
+	       says("ip link show flannel0", "alias weft 10.5.0.0/16") &&
+	       says("ip addr show flannel0", "inet 10.5.1.0/32") &&
+	       says(TUN_ROUTES, "10.5.0.0/16 proto 87");
+}
+
+static void test_tun(void **state)
+{
+	static const char *const damages[] = {
+		"ip link del flannel0",
+		"ip link set flannel0 down",
+		"ip link set flannel0 mtu 1300",
+		"ip link set flannel0 txqueuelen 5",
+		"ip link set flannel0 alias mine",
+		"ip link set flannel0 name other",
+		"ip addr flush dev flannel0",
+		"ip route del 10.5.0.0/16",
+		"ip route replace 10.5.0.0/16 dev up0",
+		"ip link del flannel0 && ip link add flannel0 type bridge",
+		"ip link del flannel0 && ip tuntap add flannel0 mode tun",
+	};
+	uint64_t all;
+	int tun;
+
+	(void)state;
+	if (access("/dev/net/tun", R_OK | W_OK))
+		skip();
+	tun = want_tun();
+	settle();
+	assert_true(tun_is_there());
+	for (size_t i = 0; i < ARRAY_SIZE(damages); i++) {
+		uint64_t before = repairs();
+
+		run(damages[i]);
+		WAIT(repairs() > before && reconciler_is_settled(r));
+		if (!tun_is_there() || says("ip link", "other"))
+			fail_msg("left behind by: %s", damages[i]);
+	}
+	/* Another look changes nothing; nobody wants it: it goes. */
+	all = repairs();
+	reconciler_resync(r);
+	settle();
+	assert_int_equal(repairs(), all);
+	reconciler_want_begin(r);
+	reconciler_want_end(r);
+	reconciler_unwant_link(r, tun);
+	reconciler_allow_removal(r);
+	settle();
+	WAIT(!says("ip link", "flannel0"));
+}
+
+/* Between our look and our call. */
+static void test_renamed_under_our_hands(void **state)
+{
+	int64_t next_retry_ms = 0;
+	int tun;
+
+	(void)state;
+	if (access("/dev/net/tun", R_OK | W_OK))
+		skip();
+	tun = want_tun();
+	settle();
+	run("ip link set flannel0 mtu 1300");
+	device_refresh(r, (uint8_t)tun);
+	run("ip link set flannel0 name other");
+	assert_true(device_pass(r, &next_retry_ms));
+	WAIT(tun_is_there() && reconciler_is_settled(r));
+	assert_false(says("ip link", "other"));
+}
+
+struct told {
+	size_t n;
+	char text[1024];
+};
+
+static void tell_peer(const struct ip_net *subnet, const struct ip *remote, void *userdata)
+{
+	struct told *told = userdata;
+	char net[IP_NET_STRLEN], ip[IP_STRLEN];
+	size_t at = strlen(told->text);
+
+	(void)snprintf(told->text + at, sizeof(told->text) - at, "%s=%s ",
+		       ip_net_format(subnet, net), ip_format(remote, ip));
+	told->n++;
+}
+
+static struct told told_of(int device)
+{
+	struct told told = {0};
+
+	reconciler_each_tunnel(r, device, tell_peer, &told);
+	return told;
+}
+
+static struct entry tunnel(int device, const char *subnet, const char *remote)
+{
+	struct ip_net net = messages_net(subnet);
+	struct ip ip = messages_ip(remote);
+
+	return entry_tunnel((uint8_t)device, &net, &ip);
+}
+
+static void test_tunnel_peers(void **state)
+{
+	int tun = reconciler_device(r, "flannel0"), other = reconciler_device(r, "flannel1");
+	struct entry a = tunnel(tun, "10.5.3.0/24", "192.0.2.3"),
+		     b = tunnel(tun, "10.5.4.0/24", "192.0.2.4"),
+		     moved = tunnel(tun, "10.5.3.0/24", "192.0.2.33"),
+		     elsewhere = tunnel(other, "10.5.3.0/24", "192.0.2.9");
+	struct reconciler_status status;
+
+	(void)state;
+	reconciler_allow_removal(r);
+	reconciler_want(r, &a);
+	reconciler_want(r, &b);
+	reconciler_want(r, &elsewhere);
+	reconciler_kick(r);
+	settle();
+	/* Once for all of them, and without a device. */
+	assert_int_equal(n_tunnel_changed, 1);
+	assert_int_equal(told_of(tun).n, 2);
+	assert_non_null(strstr(told_of(tun).text, "10.5.3.0/24=192.0.2.3 "));
+	assert_string_equal(told_of(other).text, "10.5.3.0/24=192.0.2.9 ");
+	/* What the kernel has does not matter; nor does wanting the same again. */
+	reconciler_resync(r);
+	settle();
+	reconciler_want_begin(r);
+	reconciler_want(r, &a);
+	reconciler_want(r, &b);
+	reconciler_want_end(r);
+	reconciler_kick(r);
+	WAIT(n_tunnel_changed == 2); /* that of the other device has gone */
+	assert_int_equal(told_of(other).n, 0);
+	reconciler_get_status(r, &status);
+	assert_int_equal(status.wanted[ENTRY_TUNNEL], 2);
+	assert_int_equal(status.repairs, 0);
+	/* Another host takes the subnet; two want it. */
+	reconciler_want(r, &moved);
+	assert_true(reconciler_has_conflicts(r));
+	reconciler_kick(r);
+	WAIT(n_tunnel_changed == 3);
+	assert_non_null(strstr(told_of(tun).text, "10.5.3.0/24=192.0.2.33 "));
+	reconciler_unwant(r, &b);
+	reconciler_kick(r);
+	WAIT(n_tunnel_changed == 4);
+	assert_int_equal(told_of(tun).n, 1);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -593,6 +777,9 @@ int main(void)
 		TEST(test_retry_of_a_device),
 		TEST(test_filter),
 		TEST(test_filter_gone_in_a_dump),
+		TEST(test_tun),
+		TEST(test_renamed_under_our_hands),
+		TEST(test_tunnel_peers),
 		TEST(test_netlink_errors),
 		TEST(test_netlink_dump_fails),
 		TEST(test_netlink_batch),
