@@ -37,11 +37,13 @@ def pytest_configure(config):
         pytest.exit(f"lab: no program to test: {node.FLANNELD} (build it, or set FLANNELD)", 4)
     if _is_sanitized(node.FLANNELD):
         expect.TIME_FACTOR = 4.0
+    expect.TIME_FACTOR *= float(os.environ.get("WEFT_TIME_FACTOR", "1"))
 
 
 def _is_sanitized(path):
     with open(path, "rb") as f:
-        return b"__asan_init" in f.read()
+        program = f.read()
+    return b"__asan_init" in program or b"__tsan_init" in program
 
 
 # -- what this machine can do ----------------------------------------------------------
@@ -54,6 +56,7 @@ _CONTAINERS = ("grep -q 4294967295 /proc/self/uid_map && "
 _PROBES = {
     "vxlan": "ip link add name probe type vxlan id 77 dstport 8472",
     "bridge": "ip link add name probe type bridge",
+    "tun": "ip tuntap add dev probe mode tun",
     "veth": "ip link add name probe type veth peer name probe2",
     "nft": "nft add table inet probe",
     "ipv6": "ip link set lo up && ip -6 addr add fd00::1/128 dev lo",

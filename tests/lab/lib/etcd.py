@@ -40,7 +40,7 @@ _FLAGS = [
 ]
 # A member alone elects itself at once; three must not lose their leader to a busy machine.
 _ALONE = ["--heartbeat-interval=10", "--election-timeout=50"]
-_THREE = ["--heartbeat-interval=50", "--election-timeout=500"]
+_THREE = ["--heartbeat-interval=100", "--election-timeout=1000"]
 
 
 def _url(scheme, address, port):

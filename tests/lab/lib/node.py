@@ -116,6 +116,7 @@ class Host:
             f"log_path={self.dir}/asan:detect_leaks=1:verify_asan_link_order=0:abort_on_error=0"
         )
         env["UBSAN_OPTIONS"] = f"print_stacktrace=1:halt_on_error=1:log_path={self.dir}/asan"
+        env["TSAN_OPTIONS"] = f"halt_on_error=1:second_deadlock_stack=1:log_path={self.dir}/asan"
         env.update(self.store.environment(self))
         env.update(extra or {})
         return env
