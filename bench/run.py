@@ -18,15 +18,18 @@ import subprocess
 import sys
 import time
 
+import checksum_figures
 import cni_figures
 import etcd_figures
 import figures
 import kube_figures
 import rules_figures
+import udp_figures
 import world
 
 FIGURES = {**figures.FIGURES, **etcd_figures.FIGURES, **rules_figures.FIGURES,
-           **cni_figures.FIGURES, **kube_figures.FIGURES}
+           **cni_figures.FIGURES, **kube_figures.FIGURES, **checksum_figures.FIGURES,
+           **udp_figures.FIGURES}
 
 COLUMNS = "%-48s %-28s %-20s %-8s %s"
 
