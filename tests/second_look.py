@@ -9,8 +9,9 @@ passed. It is to be mended all the same.
 
 No second look at a program that ended or a sanitizer that spoke: that is never the
 machine's fault. Nor at more than three failures. Three times in a row are enough where they
-take five minutes. Exit code 0: nothing failed but unsteady
-ones. Run in the root of the repository.
+take five minutes.
+
+Exit code 0: nothing failed but unsteady ones. Run in the root of the repository.
 """
 
 import re
