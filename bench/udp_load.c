@@ -46,9 +46,10 @@ static void sleep_until(int64_t ns)
 
 static int send_load(char *argv[])
 {
-	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[1]))};
-	const size_t bytes = (size_t)atoi(argv[2]);
-	const double rate = atof(argv[3]), seconds = atof(argv[4]);
+	struct sockaddr_in to = {.sin_family = AF_INET,
+				 .sin_port = htons((uint16_t)strtoul(argv[1], NULL, 10))};
+	const size_t bytes = strtoul(argv[2], NULL, 10);
+	const double rate = strtod(argv[3], NULL), seconds = strtod(argv[4], NULL);
 	const int fd = socket(AF_INET, SOCK_DGRAM, 0);
 	static char payload[65536];
 	uint64_t calls = 0, sent = 0;
@@ -77,8 +78,9 @@ static int send_load(char *argv[])
 
 static int recv_load(char *argv[])
 {
-	struct sockaddr_in on = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[0]))};
-	const double quiet_s = atof(argv[1]);
+	struct sockaddr_in on = {.sin_family = AF_INET,
+				 .sin_port = htons((uint16_t)strtoul(argv[0], NULL, 10))};
+	const double quiet_s = strtod(argv[1], NULL);
 	struct timeval wait = {.tv_sec = (long)quiet_s,
 			       .tv_usec = (long)((quiet_s - (double)(long)quiet_s) * 1e6)};
 	const int fd = socket(AF_INET, SOCK_DGRAM, 0), room = 8 << 20;

@@ -96,21 +96,21 @@ static bool hop(uint8_t *pkt, ssize_t len)
 static void unreachable(int tun, const uint8_t *pkt, ssize_t len)
 {
 	const size_t quoted = (size_t)(pkt[0] & 15) * 4 + 8;
-	uint8_t out[20 + 8 + 68] = {0x45};
+	uint8_t icmp[20 + 8 + 68] = {0x45};
 
 	if (len < 28 || (size_t)len < quoted || pkt[0] >> 4 != 4 || pkt[9] == IPPROTO_ICMP ||
 	    (get16(pkt + 6) & 0x1fff))
 		return;
-	put16(out + 2, (unsigned)(28 + quoted));
-	out[8] = 8;
-	out[9] = IPPROTO_ICMP;
-	memcpy(out + 12, &tun_addr, 4);
-	memcpy(out + 16, pkt + 12, 4);
-	put16(out + 10, checksum(out, 20));
-	out[20] = 3; /* destination unreachable, network */
-	memcpy(out + 28, pkt, quoted);
-	put16(out + 22, checksum(out + 20, 8 + quoted));
-	if (write(tun, out, 28 + quoted) < 0)
+	put16(icmp + 2, (unsigned)(28 + quoted));
+	icmp[8] = 8;
+	icmp[9] = IPPROTO_ICMP;
+	memcpy(icmp + 12, &tun_addr, 4);
+	memcpy(icmp + 16, pkt + 12, 4);
+	put16(icmp + 10, checksum(icmp, 20));
+	icmp[20] = 3; /* destination unreachable, network */
+	memcpy(icmp + 28, pkt, quoted);
+	put16(icmp + 22, checksum(icmp + 20, 8 + quoted));
+	if (write(tun, icmp, 28 + quoted) < 0)
 		perror("write ICMP");
 }
 

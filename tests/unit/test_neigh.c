@@ -103,15 +103,15 @@ static void test_neigh_fdb_said_twice(void **state)
 	struct neigh got;
 
 	(void)state;
-	for (uint16_t type = RTM_NEWNEIGH; type <= RTM_DELNEIGH; type++) {
+	for (int type = RTM_NEWNEIGH; type <= RTM_DELNEIGH; type++) {
 		memcpy(buf, driver, sizeof(driver) - 1);
-		msg->nlmsg_type = type;
+		msg->nlmsg_type = (uint16_t)type;
 		assert_int_equal(neigh_parse(msg, &got), 0);
 		assert_true(got.fdb && got.permanent && !got.odd);
 		assert_true(ip_equal(&got.ip, &remote));
 		assert_true(mac_equal(&got.mac, &(struct mac){{2, 0, 0, 0, 0, 3}}));
 		memcpy(buf, core, sizeof(core) - 1);
-		msg->nlmsg_type = type;
+		msg->nlmsg_type = (uint16_t)type;
 		assert_int_equal(neigh_parse(msg, &got), -ENOMSG);
 	}
 }

@@ -267,7 +267,6 @@ static int add_worker(struct udp_path *path, struct err *err)
 
 static int start_workers(struct udp_path *path, struct err *err)
 {
-	static const char *const names[WORKERS_MAX] = {"udp", "udp-out"};
 	unsigned n = path->settings.threads;
 	int code = 0;
 
@@ -281,7 +280,7 @@ static int start_workers(struct udp_path *path, struct err *err)
 	path->out_by = path->worker[0];
 	describe(path);
 	for (unsigned i = 0; i < n; i++) {
-		code = udp_worker_start(path->worker[i], names[i]);
+		code = udp_worker_start(path->worker[i], i == 0 ? "udp" : "udp-out");
 		if (code)
 			return err_sys(err, code, "starting a thread");
 	}
