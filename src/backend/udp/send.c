@@ -205,6 +205,7 @@ static void give_room_back(struct udp_worker *w, struct send *s)
 {
 	int held = held_bytes(w->path->sock);
 
+	s->full_s = now_s(); /* to look at it again */
 	s->buffer_size = held > SEND_BUFFER ? held + SEND_BUFFER : 0;
 	set_buffer(w->path->sock, s->buffer_size ? s->buffer_size : SEND_BUFFER);
 }
@@ -299,7 +300,6 @@ void send_flush(struct udp_worker *w, struct send *s)
 	unsigned at = 0, n = s->n;
 
 	s->has_waited = false;
-
 	for (unsigned i = 0; i < n; i++)
 		prepare(s, i, &s->message[i]);
 	while (at < n) {

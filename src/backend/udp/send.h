@@ -63,7 +63,7 @@ struct send {
 	struct send_limit limit[SEND_LIMITS];
 	bool has_waited;        /* in this flush */
 	int buffer_size;        /* of the socket, where it is not SEND_BUFFER; 0: it is */
-	int64_t full_s;         /* when it was full last */
+	int64_t full_s;         /* when it was full or looked at last */
 	int64_t unsent_quiet_s; /* until then nothing is told of what was refused */
 };
 
