@@ -29,6 +29,17 @@ static uint8_t frame[FRAME_MAX], packet[65536];
 
 #define WAIT(condition) WAIT_MS(20000, condition)
 
+/* Looks all the time: to be there at the very moment. */
+#define WAIT_AT_ONCE(condition)                                                                    \
+	do {                                                                                       \
+		int64_t _until = loop_now_ms() + 20000;                                            \
+		while (!(condition)) {                                                             \
+			if (loop_now_ms() > _until)                                                \
+				fail_msg("not reached: %s", #condition);                           \
+			(void)sched_yield();                                                       \
+		}                                                                                  \
+	} while (0)
+
 /* -- a kernel that refuses ---------------------------------------------------------------- */
 
 static atomic_int send_fault;          /* errno of the next sendmmsg() */
@@ -40,6 +51,7 @@ static _Atomic int64_t clock_offset_s; /* of the coarse clock */
 static _Atomic int64_t clock_stands_s; /* where it stands; 0: it does not */
 static atomic_bool kernel_5_4;         /* what one can, and its errors */
 static atomic_bool receive_held;       /* until all is there that is to come in one turn */
+static atomic_uint n_receiving;        /* workers that may be in recvmmsg() */
 static atomic_uint n_unsound;          /* messages that some kernel would refuse */
 
 /* -- both workers at the way out ---------------------------------------------------------- */
@@ -127,9 +139,22 @@ int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
 
 int recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags, struct timespec *timeout)
 {
-	while (receive_held)
+	int r;
+
+	for (n_receiving++; receive_held; n_receiving++) {
+		n_receiving--;
 		(void)poll(NULL, 0, 1);
-	return (int)syscall(SYS_recvmmsg, fd, msgs, n, flags, timeout);
+	}
+	r = (int)syscall(SYS_recvmmsg, fd, msgs, n, flags, timeout);
+	n_receiving--;
+	return r;
+}
+
+/* Nobody receives any more: who was about to has come back. */
+static void hold_receivers(void)
+{
+	receive_held = true;
+	WAIT_AT_ONCE(!n_receiving);
 }
 
 ssize_t read(int fd, void *buf, size_t len)
@@ -615,7 +640,7 @@ static void test_no_outer_sums(void **state)
 						 .msg_iov = &iov[i],
 						 .msg_iovlen = 1};
 	}
-	receive_held = true;
+	hold_receivers();
 	assert_int_equal(sendmmsg(peer, all, BATCH, 0), BATCH);
 	receive_held = false;
 	expect_wanted(host_a);
@@ -1019,17 +1044,6 @@ static void test_many_in_order(void **state)
 	send_small(MANY);
 	assert_true(COUNTER(b, in_packets) >= MANY);
 }
-
-/* Looks all the time: to be there at the very moment. */
-#define WAIT_AT_ONCE(condition)                                                                    \
-	do {                                                                                       \
-		int64_t _until = loop_now_ms() + 20000;                                            \
-		while (!(condition)) {                                                             \
-			if (loop_now_ms() > _until)                                                \
-				fail_msg("not reached: %s", #condition);                           \
-			(void)sched_yield();                                                       \
-		}                                                                                  \
-	} while (0)
 
 static uint32_t n_numbered;
 
