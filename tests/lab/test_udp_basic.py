@@ -15,12 +15,12 @@ import re
 import signal
 import socket
 import struct
-import threading
 
 import pytest
 
 from lib import expect, traffic
 from lib.expect import assert_subset, wait_equal, wait_until
+from lib.load import repeated
 from lib.udp import (
     IP_RECVERR, NETWORK, PORT, Connection, Wire, assert_meshed, config, is_udp, metrics,
     pods_of, route, routes, start, tun_of, vxlan, wanted,
@@ -341,22 +341,10 @@ def test_no_packet_before_the_peers_are_known(topo):
 @contextlib.contextmanager
 def blast(src, dst):
     """Datagrams from pod to pod without a pause, whatever becomes of them."""
-    enough = threading.Event()
-
-    def run():
-        with src.ns.socket() as tx:
-            tx.connect((dst.addresses[0], 9))
-            while not enough.is_set():
-                with contextlib.suppress(OSError):
-                    tx.send(b"again and again")
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        enough.set()
-        thread.join()
+    with src.ns.socket() as tx:
+        tx.connect((dst.addresses[0], 9))
+        with repeated(lambda: tx.send(b"again and again")):
+            yield
 
 
 def test_peers_are_known_from_the_first_packet_on(make_topo):

@@ -14,7 +14,7 @@ from lib import traffic
 from lib.expect import wait_until
 from lib.load import Bulk
 from lib.udp import assert_meshed, config, metrics, start, vxlan
-from lib.udp_reference import become
+from lib.udp_reference import third_of_flannel
 
 pytestmark = pytest.mark.needs("tun")
 
@@ -31,12 +31,7 @@ def _topo(make_topo):
 
 @pytest.fixture(name="mixed")
 def _mixed(make_topo):
-    topo = make_topo(3)
-    h1, h2, h3 = topo.hosts
-    topo.store.put_lease("10.5.190.0-24", {"PublicIP": h3.address})
-    start(topo, hosts=[h1, h2])
-    with contextlib.closing(become(h3, "10.5.190.0/24",
-                                   {str(h.subnet()): h.address for h in (h1, h2)})):
+    with third_of_flannel(make_topo(3)) as topo:
         topo.pods()
         assert_meshed(topo)
         yield topo

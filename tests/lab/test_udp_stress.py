@@ -18,10 +18,10 @@ import pytest
 
 from lib import expect
 from lib.expect import wait_until
-from lib.load import Bulk, Datagrams
+from lib.load import Bulk, Datagrams, repeated
 from lib.relay import BadWire
 from lib.udp import PORT, assert_meshed, config, metrics, pods_of, start, tun_of
-from lib.udp_reference import become
+from lib.udp_reference import third_of_flannel
 
 pytestmark = pytest.mark.needs("tun")
 
@@ -49,12 +49,7 @@ def _topo(make_topo):
 
 @pytest.fixture(name="site", scope="module")
 def _site(topo_of):
-    topo = topo_of(3)
-    h1, h2, h3 = topo.hosts
-    topo.store.put_lease("10.5.190.0-24", {"PublicIP": h3.address})
-    start(topo, hosts=[h1, h2])
-    peers = {str(h.subnet()): h.address for h in (h1, h2)}
-    with contextlib.closing(become(h3, "10.5.190.0/24", peers)):
+    with third_of_flannel(topo_of(3)) as topo:
         topo.pods()
         assert_meshed(topo)
         yield topo
@@ -312,24 +307,12 @@ def test_a_peer_moves(topo):
 def flood(topo, victim):
     """Small packets from a stranger, as fast as it can."""
     ns, _ = topo.server("stranger", 200)
-    done = threading.Event()
     with ns.socket() as sock:
         sock.bind(("0.0.0.0", PORT))
         sock.setsockopt(socket.IPPROTO_UDP, 103, 64)  # UDP_SEGMENT
         sock.connect((victim.address, PORT))
-
-        def send():
-            while not done.is_set():
-                with contextlib.suppress(OSError):
-                    sock.send(bytes(64 * 60))
-
-        thread = threading.Thread(target=send)
-        thread.start()
-        try:
+        with repeated(lambda: sock.send(bytes(64 * 60))):
             yield
-        finally:
-            done.set()
-            thread.join()
 
 
 def test_a_flood_from_strangers(topo):

@@ -20,8 +20,8 @@ from lib.inner_packets import (
     ACK, CWR, ECE, FIN, ICMP, PSH, RST, SYN, TCP, UDP, URG, Injector, Maker, Tap, pattern,
     unfinished,
 )
-from lib.udp import NETWORK, Wire, config, metrics, start
-from lib.udp_reference import Reference, become
+from lib.udp import NETWORK, Wire, config, metrics
+from lib.udp_reference import Reference, third_of_flannel
 
 pytestmark = pytest.mark.needs("tun")
 
@@ -223,13 +223,9 @@ def bursts(packets):
 @pytest.fixture(name="site", scope="module")
 def _site(topo_of):
     """Three hosts, and between h1 and h2 a way by two of the reference."""
-    topo = topo_of(3)
-    h1, h2, h3 = topo.hosts
-    topo.store.put_lease("10.5.190.0-24", {"PublicIP": h3.address})
-    start(topo, hosts=[h1, h2])
     with contextlib.ExitStack() as stack:
-        peers = {str(h.subnet()): h.address for h in (h1, h2)}
-        stack.enter_context(contextlib.closing(become(h3, "10.5.190.0/24", peers)))
+        topo = stack.enter_context(third_of_flannel(topo_of(3)))
+        h1, h2, _ = topo.hosts
         for host, other in ((h1, h2), (h2, h1)):
             reference = Reference(host, "ref0", "10.9.0.1", {"0.0.0.0/0": other.address}, REF_PORT)
             stack.enter_context(contextlib.closing(reference))

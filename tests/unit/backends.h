@@ -63,6 +63,27 @@ static inline struct backend make(const char *options, enum families families)
 	return backend;
 }
 
+/* Options that make no backend, and what the error begins with. */
+struct refusal {
+	const char *options;
+	enum families families;
+	unsigned nic_mtu;
+	const char *text;
+};
+
+static inline void expect_refused(const struct refusal *refusal)
+{
+	struct uplink uplink = an_uplink();
+	struct backend backend;
+	struct err err = {""};
+
+	uplink.mtu = refusal->nic_mtu;
+	if (make_on(&uplink, refusal->options, refusal->families, &backend, &err) != -EINVAL)
+		fail_msg("%s is accepted", refusal->options);
+	if (strncmp(err.text, refusal->text, strlen(refusal->text)) != 0)
+		fail_msg("%s: %s", refusal->options, err.text);
+}
+
 /* A record of another host. */
 static inline struct lease a_peer(const char *subnet, const char *subnet6, const char *public_ip,
 				  const char *public_ip6, const char *data, const char *data6)

@@ -6,6 +6,7 @@ have checked all of it at its end. Each knows what must come by its place alone,
 there is nothing to keep: 10 GB are as easy as one.
 """
 
+import contextlib
 import random
 import socket
 import threading
@@ -180,3 +181,22 @@ class Datagrams:
         self._tx.close()
         self._rx.close()
         assert kind is not None or not self._problems, self._problems[:5]
+
+
+@contextlib.contextmanager
+def repeated(send):
+    """Calls send() without a pause, in a thread, whatever becomes of what it sends."""
+    enough = threading.Event()
+
+    def run():
+        while not enough.is_set():
+            with contextlib.suppress(OSError):
+                send()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        enough.set()
+        thread.join()

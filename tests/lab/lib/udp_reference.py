@@ -5,11 +5,12 @@ It is C and plain, so that its bytes are right and its speed is what people have
 beside flanneld, and speaks with it or with another of its kind.
 """
 
+import contextlib
 import os
 import subprocess
 
 from . import node
-from .udp import NETWORK, PORT
+from .udp import NETWORK, PORT, start
 
 PROGRAM = os.path.join(os.path.dirname(node.FLANNELD), "udp_reference")
 
@@ -41,3 +42,14 @@ def become(host, subnet, peers):
     reference = Reference(host, "flannel0", base, peers)
     host.ip(f"addr add {base}/32 dev flannel0", f"route add {NETWORK} dev flannel0")
     return reference
+
+
+@contextlib.contextmanager
+def third_of_flannel(topo):
+    """Starts the first two of three hosts; the third is one of flannel."""
+    h1, h2, h3 = topo.hosts
+    topo.store.put_lease("10.5.190.0-24", {"PublicIP": h3.address})
+    start(topo, hosts=[h1, h2])
+    peers = {str(h.subnet()): h.address for h in (h1, h2)}
+    with contextlib.closing(become(h3, "10.5.190.0/24", peers)):
+        yield topo
