@@ -433,12 +433,13 @@ bool device_pass(struct reconciler *r, int64_t *next_retry_ms)
 	for (uint8_t slot = DEVICE_UPLINK + 1; slot < DEVICE_MAX; slot++) {
 		struct device *d = &r->device[slot];
 
-		/* Without an uplink nothing can be built; its return wakes us. */
-		/* Its device, too: the kernel says nothing of a change that it half refused. */
+		/* The port and its device: the kernel says nothing of a change that it half
+		 * refused. */
 		if (d->fou_port && d->checked && d->fou_look_ms <= now)
 			device_refresh(r, slot);
 		if (d->fou_port && d->checked)
 			lower(next_retry_ms, d->fou_look_ms);
+		/* Without an uplink nothing can be built; its return wakes us. */
 		if (!d->wanted || d->checked || !uplink->has_seen)
 			continue;
 		d->want.vxlan.lower_ifindex = uplink->seen.ifindex;

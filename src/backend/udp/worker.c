@@ -102,7 +102,7 @@ static void *run(void *userdata)
 {
 	struct udp_worker *w = userdata;
 	const uint64_t busy_poll_us = w->path->settings.busy_poll_us;
-	uint64_t patience_us = busy_poll_us, nothing_since_us = 0, nothing_us;
+	uint64_t patience_us = busy_poll_us, nothing_since_us = 0, nothing_us, looked_us;
 	unsigned out_turns = 0, carried; /* since the last rest */
 
 	while (!atomic_load_explicit(&w->path->stopping, memory_order_relaxed)) {
@@ -113,9 +113,10 @@ static void *run(void *userdata)
 			share_out(w, out_turns);
 			continue;
 		}
+		looked_us = now_us();
 		if (!nothing_since_us)
-			nothing_since_us = now_us();
-		nothing_us = now_us() - nothing_since_us;
+			nothing_since_us = looked_us;
+		nothing_us = looked_us - nothing_since_us;
 		if (nothing_us >= patience_us) {
 			sleep_until_packets(w);
 			nothing_us = now_us() - nothing_since_us;
